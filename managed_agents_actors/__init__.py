@@ -1,0 +1,135 @@
+"""Managed agents as supervised actors on trio: the provider runs the agent's loop, your tools run in your process.
+
+The front door: the public names, and nothing else. Beside it these import paths are promised: ``actors``, ``claude``,
+``providers.*``, ``telemetry`` and ``testing``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ._config import configure
+from ._errors import (
+    ActorGone,
+    APIError,
+    AuthenticationError,
+    ConfigurationError,
+    ConflictError,
+    InvalidRequestError,
+    MailboxFull,
+    ManagedAgentsError,
+    MaxTurnsExceeded,
+    NotFoundError,
+    OverloadedError,
+    PermissionDeniedError,
+    ProtocolError,
+    RateLimitError,
+    ServerError,
+    SessionCrashed,
+    SessionError,
+    SessionGone,
+    SessionTimeout,
+    StreamIdleTimeout,
+    StreamLost,
+    ToolError,
+    TransportError,
+    TruncatedStream,
+    TurnHalted,
+    UnresolvedRequiresAction,
+)
+from ._model import (
+    Deny,
+    EventContext,
+    Halt,
+    Outcome,
+    OutcomeResult,
+    ReconnectPolicy,
+    ResultError,
+    SessionInfo,
+    SessionResult,
+    SessionStatus,
+    Terminal,
+    ToolContext,
+    ToolOutput,
+    ToolResult,
+    ToolUse,
+    TurnResult,
+    Usage,
+)
+from ._session.handle import Session
+from ._session.handlers import Handler, with_policy
+from ._session.run import open_session, run_session, run_to_completion, start_session
+from ._session.toolbox import Toolbox, tool
+from .claude import ClaudeClient
+
+if TYPE_CHECKING:
+    from . import testing as testing
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "APIError",
+    "ActorGone",
+    "AuthenticationError",
+    "ClaudeClient",
+    "ConfigurationError",
+    "ConflictError",
+    "Deny",
+    "EventContext",
+    "Halt",
+    "Handler",
+    "InvalidRequestError",
+    "MailboxFull",
+    "ManagedAgentsError",
+    "MaxTurnsExceeded",
+    "NotFoundError",
+    "Outcome",
+    "OutcomeResult",
+    "OverloadedError",
+    "PermissionDeniedError",
+    "ProtocolError",
+    "RateLimitError",
+    "ReconnectPolicy",
+    "ResultError",
+    "ServerError",
+    "Session",
+    "SessionCrashed",
+    "SessionError",
+    "SessionGone",
+    "SessionInfo",
+    "SessionResult",
+    "SessionStatus",
+    "SessionTimeout",
+    "StreamIdleTimeout",
+    "StreamLost",
+    "Terminal",
+    "ToolContext",
+    "ToolError",
+    "ToolOutput",
+    "ToolResult",
+    "ToolUse",
+    "Toolbox",
+    "TransportError",
+    "TruncatedStream",
+    "TurnHalted",
+    "TurnResult",
+    "UnresolvedRequiresAction",
+    "Usage",
+    "__version__",
+    "configure",
+    "open_session",
+    "run_session",
+    "run_to_completion",
+    "start_session",
+    "testing",
+    "tool",
+    "with_policy",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # The simulators are part of the public surface, but a service in production need not load them.
+    if name == "testing":
+        return importlib.import_module(f"{__name__}.testing")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
