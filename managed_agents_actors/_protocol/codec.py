@@ -1,0 +1,45 @@
+"""JSON, both ways, behind two functions, so that the choice of a codec is made in one place.
+
+Decoding is liberal and exact: big integers stay integers, lone surrogates survive. Encoding is strict: every
+JSON parser reads what it emits. Both fail with ``ValueError`` and nothing else, whatever the input's depth.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+__all__ = ["decode_json", "encode_json"]
+
+_decode = json.JSONDecoder().decode
+_encode = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode
+
+
+def decode_json(data: bytes | bytearray | memoryview | str) -> Any:
+    """Decode one JSON text.
+
+    Args:
+        data: The text, or its UTF-8 bytes.
+
+    Raises:
+        ValueError: It is not JSON, not UTF-8, or nested too deeply to hold.
+    """
+    text = data if isinstance(data, str) else str(data, "utf-8", "surrogatepass")
+    try:
+        return _decode(text)
+    except RecursionError as error:
+        raise ValueError("JSON is nested too deeply") from error
+
+
+def encode_json(value: Any) -> bytes:
+    """Encode a value as compact ASCII.
+
+    All other characters are escaped, so that a lone surrogate survives too.
+
+    Raises:
+        ValueError: The value holds NaN, an infinity, itself, or something JSON has no form for.
+    """
+    try:
+        return _encode(value).encode("ascii")
+    except (RecursionError, TypeError) as error:
+        raise ValueError(f"not encodable as JSON: {error}") from error

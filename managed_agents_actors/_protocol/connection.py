@@ -1,0 +1,80 @@
+"""The life of a session's stream: attach, read history, live, lost, wait, attach again. Pure; it gives effects back.
+
+A generation numbers each stream, so that what a stream that is gone still says is told from what the present one says.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from .._errors import APIError, AuthenticationError, ManagedAgentsError, NotFoundError, PermissionDeniedError
+from .mail import Attach, Backoff, CancelTimer, Effect, Report, SetTimer
+
+Phase: TypeAlias = Literal["opening", "attaching", "live", "reconnecting", "closed"]
+
+
+def is_permanent(error: ManagedAgentsError | None) -> bool:
+    """Whether attaching again cannot help: the session does not exist, or our credential is refused."""
+    return isinstance(error, NotFoundError | AuthenticationError | PermissionDeniedError)
+
+
+class Connection:
+    """Where the stream stands.
+
+    Attributes:
+        phase: For status displays and for the one rule that nothing is posted unless it is ``"live"``.
+        generation: The number of the newest stream.
+        failures: Losses since the stream was last healthy.
+        reads_history: Whether the newest stream begins with a listing.
+    """
+
+    __slots__ = ("_healthy_after", "_max_attempts", "failures", "generation", "phase", "reads_history")
+
+    def __init__(self, *, max_attempts: int | None, healthy_after: float) -> None:
+        self._max_attempts = max_attempts
+        self._healthy_after = healthy_after
+        self.phase: Phase = "opening"
+        self.generation = 0
+        self.failures = 0
+        self.reads_history = True
+
+    @property
+    def live(self) -> bool:
+        """Whether the log is read to its end and goes on arriving."""
+        return self.phase == "live"
+
+    def open(self, *, blank: bool) -> list[Effect]:
+        """The session exists: attach for the first time. A log known to be blank needs no listing."""
+        return self._attach(read_history=not blank)
+
+    def retry(self) -> list[Effect]:
+        """The wait is over: attach again."""
+        return self._attach(read_history=True)
+
+    def _attach(self, *, read_history: bool) -> list[Effect]:
+        self.phase = "attaching"
+        self.reads_history = read_history
+        self.generation += 1
+        return [Attach(self.generation, read_history)]
+
+    def go_live(self) -> list[Effect]:
+        """The log is read to its end."""
+        self.phase = "live"
+        effects: list[Effect] = [SetTimer("healthy", self._healthy_after)]
+        if self.generation > 1:
+            effects.append(Report("live", f"stream {self.generation} is attached and consolidated"))
+        return effects
+
+    def lose(self, cause: ManagedAgentsError | None) -> list[Effect] | None:
+        """The stream is gone: wait, then attach again; or ``None`` when the attempts are used up."""
+        self.phase = "reconnecting"
+        self.failures += 1
+        if self._max_attempts is not None and self.failures > self._max_attempts:
+            return None
+        retry_after = cause.retry_after if isinstance(cause, APIError) else None
+        why = "the stream ended" if cause is None else f"{type(cause).__name__}: {cause}"
+        return [
+            CancelTimer("healthy"),
+            Backoff("reconnect", self.failures, retry_after),
+            Report("reconnecting", f"attempt {self.failures} after {why}"),
+        ]

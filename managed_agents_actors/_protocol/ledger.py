@@ -1,0 +1,202 @@
+"""What one request has produced so far, and nothing about how it goes on: text, usage, calls, events, turns.
+
+Every piece of text is appended once and handed back as a delta at the same moment, so the deltas of a request
+concatenate to exactly its text. Appending is constant work; only a snapshot touches everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .._model import Event, OutcomeResult, ResultError, SessionResult, Terminal, ToolUse, TurnResult, Usage
+from .facts import Answered, Called, Fact, Graded, PreviewText, Said, Spent, UserSpoke
+
+# Text blocks and messages are set apart by a line break, in the text and in the deltas alike.
+_SEPARATOR = "\n"
+
+
+def _count(usage: Mapping[str, Any], key: str) -> int:
+    value = usage.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def sum_usage(raw: list[Mapping[str, Any]]) -> Usage:
+    """Add up the provider's usage objects."""
+    return Usage(
+        input_tokens=sum(_count(usage, "input_tokens") for usage in raw),
+        output_tokens=sum(_count(usage, "output_tokens") for usage in raw),
+        cache_read_input_tokens=sum(_count(usage, "cache_read_input_tokens") for usage in raw),
+        cache_creation_input_tokens=sum(_count(usage, "cache_creation_input_tokens") for usage in raw),
+        raw=tuple(raw),
+    )
+
+
+class _Preview:
+    """An assistant message that is being written: what has been shown of it, and at which block it stands."""
+
+    __slots__ = ("index", "shown")
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.shown: list[str] = []
+
+
+class Ledger:
+    """The account of one request."""
+
+    __slots__ = (
+        "_custom",
+        "_events",
+        "_last_turn",
+        "_pieces",
+        "_previews",
+        "_server",
+        "_transcript",
+        "_turn_begins",
+        "_usage",
+        "outcome",
+        "turns",
+    )
+
+    def __init__(self) -> None:
+        self.turns = 0
+        self.outcome: OutcomeResult | None = None
+        self._events: list[Event] = []
+        self._pieces: list[str] = []
+        self._turn_begins: int | None = None
+        self._last_turn: tuple[int, int] = (0, 0)
+        self._usage: list[Mapping[str, Any]] = []
+        self._custom: list[ToolUse] = []
+        self._server: list[ToolUse] = []
+        self._previews: dict[str, _Preview] = {}
+        self._transcript: list[Mapping[str, Any]] = []
+
+    @property
+    def usage(self) -> Usage:
+        """Usage so far."""
+        return sum_usage(self._usage)
+
+    @property
+    def custom_tool_names(self) -> frozenset[str]:
+        """The names of the custom tools that were called."""
+        return frozenset(use.name for use in self._custom)
+
+    def record(self, event: Event) -> None:
+        """Keep a raw event."""
+        self._events.append(event)
+
+    def absorb(self, event: Event, fact: Fact) -> str:
+        """Account for one new fact; return the text it adds, which is the delta to show."""
+        match fact:
+            case Said(texts=texts):
+                self._write("assistant", [{"type": "text", "text": text} for text in texts])
+                return self._say(event.get("id"), texts)
+            case PreviewText(event_id=event_id, index=index, text=text):
+                return self._preview(event_id, index, text) if text else ""
+            case Called(use=use):
+                (self._custom if use.kind == "custom" else self._server).append(use)
+                self._write("assistant", [{"type": "tool_use", "id": use.id, "name": use.name, "input": use.input}])
+            case Answered(tool_use_id=call_id, content=content, is_error=is_error):
+                result = {
+                    "type": "tool_result",
+                    "tool_use_id": call_id,
+                    "content": list(content),
+                    "is_error": is_error,
+                }
+                self._write("user", [result])
+            case UserSpoke(content=content):
+                self._write("user", list(content))
+            case Spent(usage=usage):
+                self._usage.append(usage)
+            case Graded(outcome=outcome, usage=usage):
+                self.outcome = outcome
+                if usage is not None:
+                    self._usage.append(usage)
+            case _:
+                pass
+        return ""
+
+    def end_turn(self) -> None:
+        """Count a turn; what is said from here on belongs to the next one."""
+        self.turns += 1
+        begins = len(self._pieces) if self._turn_begins is None else self._turn_begins
+        self._last_turn = (begins, len(self._pieces))
+        self._turn_begins = None
+
+    def turn_result(self, session_id: str, terminal: Terminal, stop_reason: Any) -> TurnResult:
+        """What a turn guard is shown."""
+        return TurnResult(
+            turns=self.turns,
+            usage=self.usage,
+            session_id=session_id,
+            terminal=terminal,
+            stop_reason=stop_reason,
+            text="".join(self._pieces),
+            custom_tool_uses=tuple(self._custom),
+        )
+
+    def result(
+        self,
+        session_id: str | None,
+        terminal: Terminal,
+        stop_reason: Any,
+        *,
+        error: ResultError | None = None,
+        resumable: bool = True,
+    ) -> SessionResult:
+        """The request's result as it stands."""
+        begins, ends = self._last_turn
+        if self._turn_begins is not None:
+            begins, ends = self._turn_begins, len(self._pieces)
+        return SessionResult(
+            terminal=terminal,
+            stop_reason=stop_reason,
+            session_id=session_id,
+            text="".join(self._pieces),
+            last_text="".join(self._pieces[begins:ends]),
+            usage=self.usage,
+            turns=self.turns,
+            custom_tool_uses=tuple(self._custom),
+            server_tool_uses=tuple(self._server),
+            events=tuple(self._events),
+            transcript=tuple(self._transcript),
+            outcome=self.outcome,
+            error=error,
+            resumable=resumable,
+        )
+
+    def _write(self, role: str, content: list[Mapping[str, Any]]) -> None:
+        if content:
+            self._transcript.append({"role": role, "content": content})
+
+    def _append(self, text: str, *, apart: bool) -> str:
+        added = []
+        if apart and self._pieces:
+            added.append(_SEPARATOR)
+        if self._turn_begins is None:
+            self._turn_begins = len(self._pieces) + len(added)
+        added.append(text)
+        self._pieces += added
+        return "".join(added)
+
+    def _preview(self, event_id: str, index: int, text: str) -> str:
+        preview = self._previews.get(event_id)
+        if preview is None:
+            preview = self._previews[event_id] = _Preview(index)
+            preview.shown.append(text)
+            return self._append(text, apart=True)
+        apart = index != preview.index
+        preview.index = index
+        preview.shown += [_SEPARATOR, text] if apart else [text]
+        return self._append(text, apart=apart)
+
+    def _say(self, event_id: object, texts: tuple[str, ...]) -> str:
+        whole = _SEPARATOR.join(texts)
+        preview = self._previews.pop(event_id, None) if isinstance(event_id, str) else None
+        if preview is None:
+            return self._append(whole, apart=True) if whole else ""
+        # A preview is a prefix of its message; what was shown stays shown, and only the rest is new.
+        shown = "".join(preview.shown)
+        rest = whole[len(shown) :] if whole.startswith(shown) else _SEPARATOR + whole
+        return self._append(rest, apart=False) if rest else ""

@@ -1,0 +1,389 @@
+"""The session machine's two alphabets: the mail it receives and the effects it asks its shell to perform.
+
+All are frozen values. Mail reports what happened or what a caller wants; an effect says what to do, never how.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from .._errors import ManagedAgentsError
+from .._model import Content, Event, Halt, Outcome, SessionResult, ToolResult, ToolUse, TurnResult
+
+Origin: TypeAlias = Literal["live", "history"]
+Token: TypeAlias = int  # names a caller who waits for an answer
+TimerKey: TypeAlias = str | tuple[str, int]
+
+# --- what can be sent to a provider -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A user message."""
+
+    content: Content
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """An outcome to work towards."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupt:
+    """A wish that the session stop what it does."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawEvent:
+    """A provider event as the caller wrote it."""
+
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The result of a call."""
+
+    use: ToolUse
+    result: ToolResult
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """A verdict on a gated call."""
+
+    tool_use_id: str
+    verdict: Literal["allow", "deny"]
+    message: str | None = None
+
+
+Input: TypeAlias = Message | Goal | Interrupt | RawEvent | Answer | Confirmation
+
+# --- mail: from the provider --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The session exists; ``blank`` when its log is known to be empty."""
+
+    session_id: str
+    blank: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFailed:
+    """The session could not be opened."""
+
+    error: ManagedAgentsError
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """A stream is connected: everything emitted from now on will come on it."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A page of the listing that was begun after the stream was attached."""
+
+    generation: int
+    events: Sequence[Event]
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRead:
+    """The listing is complete; live events follow."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """Events from the stream."""
+
+    generation: int
+    events: Sequence[Event]
+
+
+@dataclass(frozen=True, slots=True)
+class Detached:
+    """The stream is gone: cleanly (no cause) or by a failure; or it, or its listing, never came to be."""
+
+    generation: int
+    cause: ManagedAgentsError | None
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a look at the provider found: the whole history, and the session's status if the provider tells one."""
+
+    events: Sequence[Event]
+    status: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LookFailed:
+    """A look at the provider failed."""
+
+    error: ManagedAgentsError
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """An input was accepted; ``echo`` is what the provider answered."""
+
+    post_id: int
+    echo: Sequence[Event]
+
+
+@dataclass(frozen=True, slots=True)
+class PostFailed:
+    """An input was not accepted, or nobody knows whether it was."""
+
+    post_id: int
+    error: ManagedAgentsError
+
+
+# --- mail: from this side -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ToolFinished:
+    """A tool has given its result."""
+
+    tool_use_id: str
+    result: ToolResult
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySpoke:
+    """The confirmation policy's verdict on a gated call; ``None`` when it has none."""
+
+    tool_use_id: str
+    verdict: Literal["allow", "deny"] | None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GuardSpoke:
+    """The turn guard's verdict; ``None`` lets the request go on."""
+
+    halt: Halt | None
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired:
+    """A timer ran out."""
+
+    key: TimerKey
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """A caller's message or goal: ``delivery`` waits for its acceptance, ``result`` for its request's terminal."""
+
+    input: Message | Goal
+    delivery: Token | None = None
+    result: Token | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SendEvent:
+    """A caller's raw event; the token waits for the provider's answer."""
+
+    event: Event
+    token: Token
+
+
+@dataclass(frozen=True, slots=True)
+class InterruptWanted:
+    """A caller wants the current request cut short."""
+
+    token: Token
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmWanted:
+    """A caller decides on a gated call."""
+
+    confirmation: Confirmation
+    token: Token
+
+
+@dataclass(frozen=True, slots=True)
+class StopWanted:
+    """The session's actor is to end: because somebody wants it to, or by the failure that is given."""
+
+    error: ManagedAgentsError | None = None
+
+
+Mail: TypeAlias = (
+    Opened
+    | OpenFailed
+    | Attached
+    | History
+    | HistoryRead
+    | Live
+    | Detached
+    | Looked
+    | LookFailed
+    | Posted
+    | PostFailed
+    | ToolFinished
+    | PolicySpoke
+    | GuardSpoke
+    | TimerFired
+    | Say
+    | SendEvent
+    | InterruptWanted
+    | ConfirmWanted
+    | StopWanted
+)
+
+# --- effects ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """Open a stream; then, if asked, read the whole history; then hand over what comes live."""
+
+    generation: int
+    read_history: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Read the whole history and the session's status, beside the stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """Send one input, once."""
+
+    post_id: int
+    input: Input
+
+
+@dataclass(frozen=True, slots=True)
+class RunTool:
+    """Start a custom call."""
+
+    use: ToolUse
+
+
+@dataclass(frozen=True, slots=True)
+class CancelTool:
+    """Stop a call that runs; its result is no longer wanted."""
+
+    tool_use_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskPolicy:
+    """Ask the confirmation policy about a gated call."""
+
+    use: ToolUse
+
+
+@dataclass(frozen=True, slots=True)
+class AskGuard:
+    """Ask the turn guard whether the request may go on."""
+
+    turn: TurnResult
+
+
+@dataclass(frozen=True, slots=True)
+class SetTimer:
+    """Start a timer, replacing one of the same key."""
+
+    key: TimerKey
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Start a timer whose length the reconnect policy gives for this attempt."""
+
+    key: TimerKey
+    attempt: int
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CancelTimer:
+    """Stop a timer, if it runs."""
+
+    key: TimerKey
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Hand events, and the text deltas they add, to the observers, in order."""
+
+    events: Sequence[Event]
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Tell every subscriber that a request ended."""
+
+    result: SessionResult
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Answer a caller."""
+
+    token: Token
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyError:
+    """Answer a caller with a failure."""
+
+    token: Token
+    error: ManagedAgentsError
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Something worth a line in the log: what, and details that hold no content."""
+
+    what: Literal["reconnecting", "live", "unrecognised_event", "post_retry", "call_left_to_others", "looking"]
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """End the actor: normally, or with the failure that ended the session."""
+
+    error: ManagedAgentsError | None
+
+
+Effect: TypeAlias = (
+    Attach
+    | Look
+    | Post
+    | RunTool
+    | CancelTool
+    | AskPolicy
+    | AskGuard
+    | SetTimer
+    | Backoff
+    | CancelTimer
+    | Deliver
+    | Announce
+    | Reply
+    | ReplyError
+    | Report
+    | Close
+)

@@ -1,0 +1,56 @@
+"""One request of a session: what was asked, who waits for it, and what it has come to. Holds state, decides nothing."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from .._model import Terminal
+from .ledger import Ledger
+from .mail import Goal, Message, Token
+
+REPROMPT = (
+    "You ended your turn without calling the `{tool}` tool. Call it now with your final answer; "
+    "this request is complete only when that tool has been called."
+)
+
+
+@dataclass(slots=True)
+class Boundary:
+    """The end of a turn that waits for the guard's verdict."""
+
+    terminal: Terminal
+    stop_reason: Any
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """A request in progress, or one that waits for its turn.
+
+    Attributes:
+        input: What starts it; ``None`` for a turn that was not started from here.
+        delivery: Who waits for the input's acceptance.
+        results: Who waits for the terminal.
+        is_kickoff: Whether the session was opened with it.
+        post_id: The delivery that carries its input, once there is one.
+        sent: Whether the input has left this process.
+        begun: Whether the provider has shown work on it.
+        interrupted: Whether a caller cut it short.
+        reprompts: How often the terminal tool was asked for.
+        round: Calls of the turn that is open.
+        boundaries: Turn ends that wait for the guard.
+    """
+
+    input: Message | Goal | None = None
+    delivery: Token | None = None
+    results: list[Token] = field(default_factory=list)
+    is_kickoff: bool = False
+    ledger: Ledger = field(default_factory=Ledger)
+    post_id: int | None = None
+    sent: bool = False
+    begun: bool = False
+    interrupted: bool = False
+    reprompts: int = 0
+    round: set[str] = field(default_factory=set)
+    boundaries: deque[Boundary] = field(default_factory=deque)
