@@ -1,0 +1,248 @@
+"""Failed exchanges as our typed errors: statuses with bodies, error frames in a stream, httpx's exceptions.
+
+Pure functions. Whatever text goes into an error is bounded and has the secrets of the call removed first.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+import httpx
+
+from .._errors import (
+    APIError,
+    AuthenticationError,
+    ConflictError,
+    InvalidRequestError,
+    NotFoundError,
+    OverloadedError,
+    PermissionDeniedError,
+    ProtocolError,
+    RateLimitError,
+    ServerError,
+    StreamIdleTimeout,
+    StreamLost,
+    TransportError,
+    TruncatedStream,
+)
+from .._protocol.codec import decode_json
+
+__all__ = [
+    "Failure",
+    "redact",
+    "status_failure",
+    "stream_error",
+    "stream_failure",
+    "transport_failure",
+    "unusable",
+]
+
+MAX_MESSAGE_CHARS: Final = 1_000  # of an error's text: the whole of any real message, the start of an HTML page
+MAX_RAW_BYTES: Final = 512  # of what a ProtocolError shows
+
+_BY_STATUS: Final[dict[int, type[APIError]]] = {
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    409: ConflictError,
+    410: NotFoundError,
+    412: ConflictError,
+    429: RateLimitError,
+    529: OverloadedError,
+}
+
+_BY_TYPE: Final[dict[str, type[APIError]]] = {
+    "api_error": ServerError,
+    "authentication_error": AuthenticationError,
+    "billing_error": InvalidRequestError,
+    "conflict_error": ConflictError,
+    "invalid_request_error": InvalidRequestError,
+    "not_found_error": NotFoundError,
+    "overloaded_error": OverloadedError,
+    "permission_error": PermissionDeniedError,
+    "rate_limit_error": RateLimitError,
+    "request_too_large": InvalidRequestError,
+    "timeout_error": ServerError,
+}
+
+_NOT_SENT: Final = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+    httpx.LocalProtocolError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt at a call failed, and the server's word on repeating it (``x-should-retry``), if it gave one."""
+
+    error: APIError | TransportError
+    should_retry: bool | None = None
+
+
+def status_failure(status: int, headers: Mapping[str, str], raw: bytes, *, secrets: Sequence[str] = ()) -> Failure:
+    """Translate a response that is not a success.
+
+    Args:
+        status: The HTTP status.
+        headers: The response's headers; look-ups ignore case.
+        raw: The body, or its beginning.
+        secrets: What must not be shown.
+    """
+    body = _decoded(redact(raw.decode("utf-8", "replace"), secrets))
+    type_, message = _type_and_message(body)
+    if not message:
+        location = (
+            f" to {redact(headers['location'], secrets)}" if 300 <= status < 400 and "location" in headers else ""
+        )
+        message = f"HTTP {status}{location} with no message"
+    error = _class_of(status)(
+        _bounded(message),
+        status=status,
+        type=type_ or "api_error",
+        request_id=headers.get("request-id") or _request_id(body),
+        retry_after=_retry_after(headers),
+        body=body,
+    )
+    return Failure(error, {"true": True, "false": False}.get(headers.get("x-should-retry", "").lower()))
+
+
+def stream_error(event: Mapping[str, Any], *, secrets: Sequence[str] = ()) -> APIError:
+    """Translate an error frame of an accepted stream: its class follows the error's type, its status is 200."""
+    body = _redacted(dict(event), secrets)
+    type_, message = _type_and_message(body)
+    return _BY_TYPE.get(type_ or "", APIError)(
+        _bounded(message or "the stream reported an error without a message"),
+        status=200,
+        type=type_ or "api_error",
+        request_id=_request_id(body),
+        body=body,
+    )
+
+
+def transport_failure(exc: httpx.HTTPError, what: str, *, secrets: Sequence[str] = ()) -> Failure:
+    """Translate what httpx raised while ``what`` was requested, with the original as cause."""
+    text = f"{what} failed: {_told(exc, secrets)}"
+    error: TransportError
+    if isinstance(exc, _NOT_SENT):
+        error = TransportError(text, request_sent=False)
+    elif isinstance(exc, httpx.RemoteProtocolError):
+        error = TruncatedStream(text) if "without sending complete" in str(exc) else ProtocolError(text)
+    else:
+        error = TransportError(text)
+    error.__cause__ = exc
+    return Failure(error)
+
+
+def stream_failure(exc: httpx.HTTPError, what: str, *, secrets: Sequence[str] = ()) -> Failure:
+    """Translate what httpx raised while an accepted event stream was read, with the original as cause."""
+    silent = isinstance(exc, httpx.TimeoutException)
+    told = _told(exc, secrets)
+    error = StreamIdleTimeout(f"{what}: {told}") if silent else StreamLost(f"{what} broke off: {told}")
+    error.__cause__ = exc
+    return Failure(error)
+
+
+def unusable(message: str, raw: bytes, *, secrets: Sequence[str] = ()) -> ProtocolError:
+    """Describe a successful answer that is not the protocol, with an excerpt of it."""
+    shown = redact(raw[: 4 * MAX_RAW_BYTES].decode("utf-8", "replace"), secrets).encode("utf-8", "replace")
+    return ProtocolError(message, raw=shown[:MAX_RAW_BYTES])
+
+
+def redact(text: str, secrets: Sequence[str]) -> str:
+    """Remove every occurrence of the secrets."""
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret, "[redacted]")
+    return text
+
+
+def _class_of(status: int) -> type[APIError]:
+    if known := _BY_STATUS.get(status):
+        return known
+    if status >= 500:
+        return ServerError
+    return InvalidRequestError if status >= 400 else APIError
+
+
+def _type_and_message(body: Any) -> tuple[str | None, str | None]:
+    """Find type and message in ``{"error": {…}}``, ``{"error": "text"}``, ``{"message": …}``, text, or nothing."""
+    if isinstance(body, str):
+        return None, body
+    if not isinstance(body, dict):
+        return None, None
+    error = body.get("error", body)
+    if isinstance(error, str):
+        return None, error
+    if not isinstance(error, dict):
+        return None, None
+    type_, message = error.get("type"), error.get("message")
+    return type_ if isinstance(type_, str) else None, message if isinstance(message, str) else None
+
+
+def _request_id(body: Any) -> str | None:
+    value = body.get("request_id") if isinstance(body, dict) else None
+    return value if isinstance(value, str) else None
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait: ``retry-after-ms``, else ``retry-after`` in seconds or as a date by the server's clock."""
+    if (milliseconds := _number(headers.get("retry-after-ms"))) is not None:
+        return max(0.0, milliseconds / 1000)
+    text = headers.get("retry-after")
+    if text is None:
+        return None
+    if (seconds := _number(text)) is not None:
+        return max(0.0, seconds)
+    until = _timestamp(text)
+    if until is None:
+        return None
+    now = _timestamp(headers.get("date"))
+    return max(0.0, until - (time.time() if now is None else now))
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _timestamp(text: str | None) -> float | None:
+    try:
+        return parsedate_to_datetime(text or "").timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def _decoded(text: str) -> Any:
+    """Decode an error body: JSON if it is JSON, else its text without the surplus of an HTML page."""
+    try:
+        return decode_json(text)
+    except ValueError:
+        return _bounded(text.strip()) or None
+
+
+def _redacted(value: Any, secrets: Sequence[str]) -> Any:
+    if isinstance(value, str):
+        return redact(value, secrets)
+    if isinstance(value, dict):
+        return {key: _redacted(member, secrets) for key, member in value.items()}
+    return [_redacted(member, secrets) for member in value] if isinstance(value, list) else value
+
+
+def _told(exc: httpx.HTTPError, secrets: Sequence[str]) -> str:
+    return _bounded(redact(str(exc), secrets)) or type(exc).__name__
+
+
+def _bounded(text: str) -> str:
+    return text if len(text) <= MAX_MESSAGE_CHARS else f"{text[:MAX_MESSAGE_CHARS]}…"

@@ -1,0 +1,259 @@
+"""One call from a value to a value: build the request, send it, bound its time, classify what came back.
+
+The clients describe a :class:`Call`; this file knows no endpoint. Credentials are asked for before every attempt
+and are removed from whatever an error shows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, TypeAlias, TypeVar
+
+import httpx
+import trio
+
+from .._errors import ConfigurationError, TransportError
+from .._protocol.codec import decode_json
+from .body import ResponseBody
+from .errors import Failure, status_failure, stream_failure, transport_failure, unusable
+from .retry import RetryPolicy, repeat
+from .transport import IDEMPOTENT, OWN_CONNECTION
+from .upload import Multipart
+from .url import join_url
+
+__all__ = ["Call", "Credential", "Exchange", "Incoming", "Outgoing"]
+
+# A page of 1000 events whose tool outputs are at the platform's 100 000 characters is 100 MB; nothing is larger.
+MAX_BODY_BYTES: Final = 128 * 1024 * 1024
+MAX_ERROR_BYTES: Final = 64 * 1024  # of an error's body: any error object, the start of an HTML page
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request to make. Times are in seconds.
+
+    Attributes:
+        method: The HTTP method.
+        path: The path's segments; each is escaped, so that an id cannot change the path.
+        query: The query's fields; see :func:`join_url`.
+        headers: Headers beyond the credential's.
+        body: The encoded body, or a form with a file.
+        idempotent: Whether repeating the call after an ambiguous failure is harmless.
+        retry: Whether the call may be repeated at all.
+        own_connection: Whether the response is a long stream that gets a connection of its own.
+        timeout: For the whole call, waits between attempts included; of a stream, until its head has come.
+        silence: The longest wait for the next bytes in either direction, once connected; ``None`` for no limit.
+    """
+
+    method: str
+    path: tuple[str, ...]
+    query: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | Multipart | None = field(default=None, repr=False)
+    idempotent: bool = False
+    retry: bool = True
+    own_connection: bool = False
+    timeout: float | None = None
+    silence: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.method} /{'/'.join(self.path)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """What a credential may depend on: a signature covers all of it."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """The headers that authenticate one attempt, and what of them must never be shown."""
+
+    headers: Mapping[str, str] = field(repr=False)
+    secrets: tuple[str, ...] = field(repr=False)
+
+
+T = TypeVar("T")
+Authenticate: TypeAlias = Callable[[Outgoing], Awaitable[Credential]]
+Send: TypeAlias = Callable[[httpx.Request], Awaitable[httpx.Response]]
+
+
+class Incoming:
+    """An accepted response whose body is read as it comes.
+
+    Attributes:
+        headers: The response's headers.
+        body: The body; :meth:`receive` reads it with errors of ours.
+        secrets: What of the request must never be shown.
+    """
+
+    def __init__(self, body: ResponseBody, call: Call, secrets: tuple[str, ...]) -> None:
+        self.headers: Mapping[str, str] = body.response.headers
+        self.secrets = secrets
+        self.body = body
+        self._call = call
+
+    async def receive(self) -> bytes:
+        """Wait for the next bytes; ``b""`` is the end.
+
+        Raises:
+            StreamIdleTimeout: Nothing came on an event stream within the call's ``silence``.
+            StreamLost: An event stream broke.
+            TransportError: Another response broke, was silent for too long, or ended too early.
+        """
+        try:
+            return await self.body.receive()
+        except httpx.HTTPError as exc:
+            translate = stream_failure if self._call.own_connection else transport_failure
+            raise translate(exc, str(self._call), secrets=self.secrets).error from exc
+
+
+class Exchange:
+    """Sends calls to one base URL.
+
+    Args:
+        base_url: Scheme, host and optional path prefix.
+        send: Sends one request: a transport's ``handle_async_request``, or what an httpx client gives.
+        authenticate: Gives the credential of each attempt.
+        connect_timeout: For a new connection, TLS included, in seconds.
+        retry: How calls are repeated.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        send: Send,
+        authenticate: Authenticate,
+        connect_timeout: float,
+        retry: RetryPolicy,
+    ) -> None:
+        self._base_url = base_url
+        self._send = send
+        self._authenticate = authenticate
+        self._connect_timeout = connect_timeout
+        self._retry = retry
+        self._closed = False
+
+    def close(self) -> None:
+        """Refuse further calls."""
+        self._closed = True
+
+    async def json(self, call: Call, *, may_be_empty: bool = False) -> dict[str, Any]:
+        """Make a call and decode the JSON object it answers; wait for all of it.
+
+        Args:
+            call: What to send.
+            may_be_empty: Whether an accepted call may answer nothing, which is then ``{}``.
+
+        Raises:
+            APIError: The server refused.
+            ProtocolError: The call was accepted but its answer is not a JSON object.
+            TransportError: The exchange failed, or did not end in time.
+        """
+
+        async def attempt() -> dict[str, Any] | Failure:
+            return await self._fetch(call, may_be_empty=may_be_empty)
+
+        return await self._bounded(call, attempt)
+
+    @asynccontextmanager
+    async def stream(self, call: Call) -> AsyncIterator[Incoming]:
+        """Make a call and read its answer as it comes. Entering waits for the head of a success.
+
+        Raises:
+            APIError: The server refused.
+            TransportError: The exchange failed, or its head did not come in time.
+        """
+
+        async def attempt() -> Incoming | Failure:
+            return await self._attempt(call)
+
+        incoming = await self._bounded(call, attempt)
+        try:
+            yield incoming
+        finally:
+            await incoming.body.aclose()
+
+    async def _bounded(self, call: Call, attempt: Callable[[], Awaitable[T | Failure]]) -> T:
+        """Make attempts within the call's time."""
+        policy = self._retry if call.retry else replace(self._retry, max_retries=0)
+        with trio.move_on_after(math.inf if call.timeout is None else call.timeout):
+            return await repeat(attempt, policy=policy, idempotent=call.idempotent)
+        raise TransportError(f"{call} did not finish within {call.timeout:g} s; whether it took effect is unknown")
+
+    async def _fetch(self, call: Call, *, may_be_empty: bool) -> dict[str, Any] | Failure:
+        """One attempt, its body included."""
+        incoming = await self._attempt(call)
+        if isinstance(incoming, Failure):
+            return incoming
+        try:
+            data, complete = await incoming.body.read(MAX_BODY_BYTES)
+        except httpx.HTTPError as exc:
+            return transport_failure(exc, str(call), secrets=incoming.secrets)
+        finally:
+            await incoming.body.aclose()
+        if may_be_empty and not data.strip():
+            return {}
+        value = _json_object(data) if complete else f"over {MAX_BODY_BYTES} bytes"
+        if isinstance(value, str):
+            raise unusable(f"{call} was accepted, but its answer is {value}", data, secrets=incoming.secrets)
+        return value
+
+    async def _attempt(self, call: Call) -> Incoming | Failure:
+        """One attempt up to the head of a success."""
+        request, secrets = await self._build(call)
+        try:
+            body = ResponseBody(await self._send(request))
+        except httpx.HTTPError as exc:
+            return transport_failure(exc, str(call), secrets=secrets)
+        response = body.response
+        if response.is_success:
+            return Incoming(body, call, secrets)
+        try:
+            data, _ = await body.read(MAX_ERROR_BYTES)
+        except httpx.HTTPError:
+            data = b""  # the status alone says enough
+        finally:
+            await body.aclose()
+        return status_failure(response.status_code, response.headers, data, secrets=secrets)
+
+    async def _build(self, call: Call) -> tuple[httpx.Request, tuple[str, ...]]:
+        if self._closed:
+            raise ConfigurationError(f"{call}: this client is closed; make a new one")
+        url = join_url(self._base_url, call.path, call.query)
+        headers = {"accept": "application/json", "accept-encoding": "identity", **call.headers}
+        content = call.body if isinstance(call.body, bytes) else None
+        form = call.body if isinstance(call.body, Multipart) else None
+        if form is not None:
+            # httpx completes the headers of a request only when it is given its content.
+            headers |= {"content-type": form.content_type, "content-length": str(form.length)}
+            headers["host"] = httpx.URL(url).netloc.decode("ascii")
+        outgoing = Outgoing(method=call.method, url=url, headers=headers, body=content)
+        credential = await self._authenticate(outgoing)
+        silence = call.silence
+        extensions = {
+            "timeout": {"connect": self._connect_timeout, "read": silence, "write": silence, "pool": None},
+            OWN_CONNECTION: call.own_connection,
+            IDEMPOTENT: call.idempotent and call.retry,
+        }
+        every = {**headers, **credential.headers}
+        request = httpx.Request(call.method, url, headers=every, content=content, stream=form, extensions=extensions)
+        return request, credential.secrets
+
+
+def _json_object(data: bytes) -> dict[str, Any] | str:
+    """The object, or what was found in its place."""
+    try:
+        value = decode_json(data)
+    except ValueError:
+        return "not JSON; check base_url"
+    return value if isinstance(value, dict) else f"a JSON {type(value).__name__}, not an object"

@@ -1,0 +1,116 @@
+"""The client: settings in, resources out. It holds no session and no event."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+
+from .._config import given, setting
+from .._errors import ConfigurationError
+from .._http.exchange import Exchange
+from .._http.retry import RetryPolicy
+from .._http.sender import HTTPClient, HTTPTransport, Sender
+from .._http.url import base_url_of
+from ._api import Api, ApiKey, Authenticator
+from ._files import Files
+from ._resources import Agents, Environments, Sessions
+
+__all__ = ["ClaudeClient"]
+
+
+class ClaudeClient:
+    """A client of the Claude Managed Agents API, grouped as the official SDK groups it.
+
+    Use it with ``async with``, or call :meth:`aclose` when done. One client serves any number of tasks and
+    sessions. All times are in seconds.
+
+    Args:
+        api_key: The key, or a callable (sync or async) that gives the current one, asked before every attempt;
+            default: ``configure(api_key=...)``, then ``ANTHROPIC_API_KEY``.
+        base_url: Default: ``configure()``, then ``ANTHROPIC_BASE_URL``, then ``https://api.anthropic.com``.
+        auth_scheme: ``"x-api-key"`` (default) or ``"bearer"``: the header that carries the key.
+        anthropic_version: The API version; default ``2023-06-01``.
+        beta: The beta value of the managed agents endpoints.
+        files_beta: A beta value for the files endpoints; by default they get none.
+        timeout: For a whole call, waits between attempts included.
+        connect_timeout: For each new connection, TLS included.
+        idle_timeout: How long an event stream may be silent.
+        max_retries: How often a call that failed is repeated, where repeating is safe.
+        transport: Sends the requests instead of ours; closed with the client.
+        http_client: An application's own client, which sends the requests and stays open.
+
+    Attributes:
+        agents: Agents and their versions.
+        environments: Environments.
+        sessions: Sessions, their events and their resources.
+        files: Files.
+
+    Raises:
+        ConfigurationError: A setting is missing or unusable.
+    """
+
+    def __init__(
+        self,
+        api_key: ApiKey | None = None,
+        base_url: str | None = None,
+        *,
+        auth_scheme: str | None = None,
+        anthropic_version: str | None = None,
+        beta: str | None = None,
+        files_beta: str | None = None,
+        timeout: float = 60.0,
+        connect_timeout: float = 5.0,
+        idle_timeout: float = 90.0,
+        max_retries: int = 2,
+        transport: HTTPTransport | None = None,
+        http_client: HTTPClient | None = None,
+    ) -> None:
+        _check_positive(timeout=timeout, connect_timeout=connect_timeout, idle_timeout=idle_timeout)
+        if max_retries < 0:
+            raise ConfigurationError(f"max_retries must be 0 or more, not {max_retries!r}")
+        authenticator = Authenticator(
+            api_key=setting("api_key", given(api_key)), scheme=setting("auth_scheme", given(auth_scheme))
+        )
+        self._base_url = base_url_of(setting("base_url", given(base_url)))
+        self._sender = Sender(self._base_url, transport=transport, http_client=http_client)
+        self._exchange = Exchange(
+            base_url=self._base_url,
+            send=self._sender,
+            authenticate=authenticator,
+            connect_timeout=connect_timeout,
+            retry=RetryPolicy(max_retries=max_retries),
+        )
+        api = Api(
+            exchange=self._exchange,
+            anthropic_version=setting("anthropic_version", given(anthropic_version)),
+            beta=setting("beta", given(beta)),
+            files_beta=setting("files_beta", given(files_beta)),
+            timeout=timeout,
+            idle_timeout=idle_timeout,
+        )
+        self.agents = Agents(api)
+        self.environments = Environments(api)
+        self.sessions = Sessions(api)
+        self.files = Files(api)
+
+    def __repr__(self) -> str:
+        return f"ClaudeClient(base_url={self._base_url!r})"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close idle connections and refuse further calls. Those under way end by themselves."""
+        self._exchange.close()
+        await self._sender.aclose()
+
+
+def _check_positive(**times: Any) -> None:
+    for name, value in times.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            raise ConfigurationError(f"{name} must be a positive number of seconds, not {value!r}")

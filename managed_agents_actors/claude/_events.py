@@ -1,0 +1,77 @@
+"""A session's events: sending, history, and the live stream.
+
+Source: Claude Managed Agents API reference, session events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from ._paging import Row
+from ._resource import Nested
+from ._stream import EventStream
+
+__all__ = ["Events"]
+
+DELTA_TYPES: Final = ("agent.message", "agent.thinking")  # the only types the server previews
+
+
+class Events(Nested):
+    """``client.sessions.events``."""
+
+    _parent = "sessions"
+    _name = "events"
+    # What the official SDK asks for, so every server takes it; a session that reconnects needs few requests.
+    _page_size = 1000
+
+    async def send(self, session_id: str, events: Sequence[Mapping[str, Any]], *, retry: bool = True) -> Row:
+        """Queue events for a session; all are taken or none. Returns once they are queued.
+
+        Sending is not idempotent: it is repeated only if it was certainly not taken (no connection, 429, 529).
+
+        Args:
+            session_id: The session.
+            events: The events, such as ``{"type": "user.message", "content": [...]}``.
+            retry: Whether to repeat at all.
+
+        Returns:
+            ``{"data": [...]}`` with the queued events and their ids; ``{}`` from servers that answer nothing.
+        """
+        body = {"events": [dict(event) for event in events]}
+        return await self._api.post(*self._under(session_id), body=body, idempotent=False, retry=retry)
+
+    @asynccontextmanager
+    async def stream(
+        self, session_id: str, *, deltas: bool = False, idle_timeout: float | None = None
+    ) -> AsyncIterator[EventStream]:
+        """Attach to the live events: ``async with client.sessions.events.stream(id) as stream``.
+
+        Entering waits until the server has accepted: every event after that is delivered, none from before.
+        Attaching is not repeated here; when to come back is the caller's policy.
+
+        Args:
+            session_id: The session.
+            deltas: Whether previews of messages and thinking are sent as they are written.
+            idle_timeout: The longest silence in seconds, keep-alives count as sound; default: the client's.
+
+        Raises:
+            APIError: The server refused.
+            TransportError: The exchange failed, or the server did not answer in time.
+        """
+        call = self._api.call(
+            "GET",
+            *self._under(session_id, "stream"),
+            query={"event_deltas": DELTA_TYPES if deltas else ()},
+            headers={"accept": "text/event-stream", "cache-control": "no-store"},
+            retry=False,
+            own_connection=True,
+            silence=self._api.idle_timeout if idle_timeout is None else idle_timeout,
+        )
+        async with self._api.exchange.stream(call) as incoming:
+            stream = EventStream(incoming)
+            try:
+                yield stream
+            finally:
+                stream.close()

@@ -1,0 +1,186 @@
+"""Every failed exchange becomes the right error, with what it said and without what it must not show."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from managed_agents_actors import _errors as errors
+from managed_agents_actors._http.errors import (
+    redact,
+    status_failure,
+    stream_error,
+    stream_failure,
+    transport_failure,
+    unusable,
+)
+
+
+def failure(status: int, body: Any = b"", **headers: str) -> Any:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    named = httpx.Headers({name.replace("_", "-"): value for name, value in headers.items()})
+    return status_failure(status, named, raw, secrets=("sk-secret",))
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (301, errors.APIError),
+        (400, errors.InvalidRequestError),
+        (401, errors.AuthenticationError),
+        (402, errors.InvalidRequestError),
+        (403, errors.PermissionDeniedError),
+        (404, errors.NotFoundError),
+        (408, errors.InvalidRequestError),
+        (409, errors.ConflictError),
+        (410, errors.NotFoundError),
+        (412, errors.ConflictError),
+        (413, errors.InvalidRequestError),
+        (422, errors.InvalidRequestError),
+        (429, errors.RateLimitError),
+        (500, errors.ServerError),
+        (503, errors.ServerError),
+        (504, errors.ServerError),
+        (529, errors.OverloadedError),
+        (599, errors.ServerError),
+    ],
+)
+def test_each_status_has_its_class(status: int, expected: type) -> None:
+    body = {"type": "error", "error": {"type": "some_error", "message": "no"}, "request_id": "req_body"}
+    error = failure(status, body).error
+    assert type(error) is expected
+    assert (error.status, error.type, error.message, error.request_id) == (status, "some_error", "no", "req_body")
+    assert error.body == body
+
+
+@pytest.mark.parametrize(
+    ("body", "type_", "message"),
+    [
+        (b"", "api_error", "HTTP 500 with no message"),
+        (b"<html>Bad gateway</html>", "api_error", "<html>Bad gateway</html>"),
+        ({"error": "just text"}, "api_error", "just text"),
+        ("just a string", "api_error", "just a string"),
+        ({"message": "other shape", "type": "x_error"}, "x_error", "other shape"),
+        ({"error": {"type": 7, "message": None}}, "api_error", "HTTP 500 with no message"),
+        ([1, 2], "api_error", "HTTP 500 with no message"),
+        ({"error": None}, "api_error", "HTTP 500 with no message"),
+        (b"\xff\xfe", "api_error", "\ufffd\ufffd"),
+    ],
+)
+def test_any_shape_of_body_gives_a_message(body: Any, type_: str, message: str) -> None:
+    error = failure(500, body).error
+    assert (error.type, error.message) == (type_, message)
+
+
+def test_the_request_id_header_comes_first() -> None:
+    assert failure(500, {"request_id": "req_body"}, request_id="req_header").error.request_id == "req_header"
+
+
+def test_text_is_bounded() -> None:
+    error = failure(502, b"<html>" + b"x" * 60_000).error
+    assert len(str(error)) < 1_200
+    assert len(error.body) < 1_200
+
+
+def test_a_redirect_says_where_to() -> None:
+    assert "https://other.example" in failure(307, location="https://other.example").error.message
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, None),
+        ({"retry_after": "3"}, 3.0),
+        ({"retry_after": "0.25"}, 0.25),
+        ({"retry_after": "-4"}, 0.0),
+        ({"retry_after": "nan"}, None),
+        ({"retry_after": "inf"}, None),
+        ({"retry_after": "soon"}, None),
+        ({"retry_after_ms": "1500", "retry_after": "9"}, 1.5),
+        ({"retry_after_ms": "x", "retry_after": "9"}, 9.0),
+        ({"retry_after": "Sun, 22 Nov 2026 10:00:07 GMT", "date": "Sun, 22 Nov 2026 10:00:00 GMT"}, 7.0),
+        ({"retry_after": "Sun, 22 Nov 2026 09:00:00 GMT", "date": "Sun, 22 Nov 2026 10:00:00 GMT"}, 0.0),
+    ],
+)
+def test_retry_after(headers: dict[str, str], expected: float | None) -> None:
+    assert failure(429, **headers).error.retry_after == expected
+
+
+def test_a_retry_after_date_without_a_server_clock_uses_ours() -> None:
+    waited = failure(429, retry_after=email.utils.formatdate(usegmt=True)).error.retry_after
+    assert waited is not None
+    assert 0 <= waited <= 2
+
+
+@pytest.mark.parametrize(("value", "expected"), [("true", True), ("FALSE", False), ("maybe", None)])
+def test_the_servers_word_on_repeating(value: str, expected: bool | None) -> None:
+    assert failure(500, x_should_retry=value).should_retry is expected
+
+
+def test_secrets_are_removed_everywhere() -> None:
+    body = {"error": {"message": "bad key sk-secret", "details": {"key": ["sk-secret"]}}}
+    error = failure(401, body).error
+    shown = f"{error} {error!r} {error.message} {error.body} {error.args}"
+    assert "sk-secret" not in shown
+    assert "[redacted]" in error.message
+    event = {"type": "error", "error": {"type": "api_error", "message": "sk-secret"}, "list": ["sk-secret"]}
+    assert "sk-secret" not in repr(vars(stream_error(event, secrets=["sk-secret"])))
+    assert event["list"] == ["sk-secret"], "the caller's event is not touched"
+    assert b"sk-secret" not in unusable("m", b"<sk-secret>", secrets=["sk-secret"]).raw
+    assert redact("", [""]) == ""
+
+
+@pytest.mark.parametrize(
+    ("type_", "expected"),
+    [
+        ("overloaded_error", errors.OverloadedError),
+        ("rate_limit_error", errors.RateLimitError),
+        ("authentication_error", errors.AuthenticationError),
+        ("permission_error", errors.PermissionDeniedError),
+        ("not_found_error", errors.NotFoundError),
+        ("api_error", errors.ServerError),
+        ("timeout_error", errors.ServerError),
+        ("invalid_request_error", errors.InvalidRequestError),
+        ("brand_new_error", errors.APIError),
+    ],
+)
+def test_an_error_frame_has_the_class_of_its_type(type_: str, expected: type) -> None:
+    frame = {"type": "error", "error": {"type": type_, "message": "m"}, "request_id": "req_1"}
+    error = stream_error(frame)
+    assert type(error) is expected
+    assert (error.status, error.type, error.message, error.request_id) == (200, type_, "m", "req_1")
+
+
+def test_an_error_frame_may_be_a_bare_string() -> None:
+    error = stream_error({"type": "error", "error": "went away"})
+    assert (type(error), error.message) == (errors.APIError, "went away")
+
+
+@pytest.mark.parametrize(
+    ("exc", "expected", "sent"),
+    [
+        (httpx.ConnectError("x"), errors.TransportError, False),
+        (httpx.ConnectTimeout("x"), errors.TransportError, False),
+        (httpx.PoolTimeout("x"), errors.TransportError, False),
+        (httpx.ProxyError("x"), errors.TransportError, False),
+        (httpx.ReadError("x"), errors.TransportError, True),
+        (httpx.ReadTimeout("x"), errors.TransportError, True),
+        (httpx.WriteError("x"), errors.TransportError, True),
+        (httpx.RemoteProtocolError("illegal status line"), errors.ProtocolError, True),
+        (httpx.RemoteProtocolError("peer closed without sending complete message body"), errors.TruncatedStream, True),
+    ],
+)
+def test_only_a_failed_connection_is_certainly_unsent(exc: httpx.HTTPError, expected: type, sent: bool) -> None:
+    error: Any = transport_failure(exc, "GET /x").error
+    assert (type(error), error.request_sent, error.__cause__) == (expected, sent, exc)
+    assert "GET /x" in str(error)
+
+
+def test_a_broken_stream_is_lost_and_a_silent_one_idle() -> None:
+    assert type(stream_failure(httpx.ReadTimeout("x"), "s").error) is errors.StreamIdleTimeout
+    assert type(stream_failure(httpx.ReadError("x"), "s").error) is errors.StreamLost
+    assert type(stream_failure(httpx.RemoteProtocolError("x"), "s").error) is errors.StreamLost
