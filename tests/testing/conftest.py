@@ -1,0 +1,149 @@
+"""Shared by the tests of the simulators: the official SDK, and an HTTP client spoken by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import anthropic
+import h11
+import pytest
+import trio
+
+from managed_agents_actors.testing import ClaudeSimulator, WireServer
+
+HEADERS = {
+    "host": "simulator.test",
+    "x-api-key": "test-key",
+    "anthropic-version": "2023-06-01",
+    "anthropic-beta": "managed-agents-2026-04-01",
+}
+
+
+class RawClient:
+    """One connection, spoken to in HTTP/1.1 by hand."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self.stream = stream
+        self.wire = h11.Connection(h11.CLIENT)
+        self.buffer = b""
+
+    async def next_event(self) -> Any:
+        while (event := self.wire.next_event()) is h11.NEED_DATA:
+            self.wire.receive_data(bytes(await self.stream.receive_some(65536)))
+        return event
+
+    async def start(
+        self, method: str, target: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> h11.Response:
+        data = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+        lines = {**HEADERS, "content-type": "application/json", "content-length": str(len(data)), **(headers or {})}
+        kept = [(name, value) for name, value in lines.items() if value != "<absent>"]
+        await self.stream.send_all(
+            (self.wire.send(h11.Request(method=method, target=target, headers=kept)) or b"")
+            + (self.wire.send(h11.Data(data=data)) or b"")
+            + (self.wire.send(h11.EndOfMessage()) or b"")
+        )
+        head = await self.next_event()
+        if not isinstance(head, h11.Response):
+            raise ConnectionError(f"no answer: {head!r}")
+        return head
+
+    async def request(
+        self, method: str, target: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, Any]:
+        head = await self.start(method, target, body, headers)
+        content = b""
+        while isinstance(part := await self.next_event(), h11.Data):
+            content += part.data
+        if not isinstance(part, h11.EndOfMessage):
+            raise ConnectionError(f"cut off: {part!r}")
+        self.wire.start_next_cycle()
+        kind = dict(head.headers).get(b"content-type", b"")
+        return head.status_code, json.loads(content) if kind == b"application/json" else content
+
+    async def next_frame(self) -> tuple[str, bytes] | None:
+        """The next frame of a stream that was started, as name and data; ``None`` at its clean end."""
+        while b"\n\n" not in self.buffer:
+            part = await self.next_event()
+            if isinstance(part, h11.EndOfMessage):
+                return None
+            if not isinstance(part, h11.Data):
+                raise ConnectionError(f"cut off: {part!r}")
+            self.buffer += part.data
+        frame, _, self.buffer = self.buffer.partition(b"\n\n")
+        name, _, data = frame.partition(b"\n")
+        return name.removeprefix(b"event: ").decode(), data.removeprefix(b"data: ")
+
+    async def names(self) -> list[str]:
+        """The names of all frames up to the clean end."""
+        names = []
+        while (frame := await self.next_frame()) is not None:
+            names.append(frame[0])
+        return names
+
+    async def events_until(self, event_type: str) -> list[dict[str, Any]]:
+        """The events of a stream that was started, up to the first of this type."""
+        seen: list[dict[str, Any]] = []
+        while not seen or seen[-1]["type"] != event_type:
+            frame = await self.next_frame()
+            if frame is None:
+                raise ConnectionError(f"the stream ended before {event_type}")
+            if frame[0] != "ping":
+                seen.append(json.loads(frame[1]))
+                assert frame[0] == seen[-1]["type"]
+        return seen
+
+
+Connect = Callable[[ClaudeSimulator | WireServer], AbstractAsyncContextManager[RawClient]]
+
+
+@pytest.fixture
+def connect() -> Connect:
+    """Opens a raw connection to a server, on whichever transport it runs."""
+
+    @asynccontextmanager
+    async def open_raw(server: ClaudeSimulator | WireServer) -> AsyncIterator[RawClient]:
+        host, _, port = server.base_url.removeprefix("http://").partition(":")
+        stream = (
+            await trio.open_tcp_stream(host, int(port))
+            if port
+            else await server.open_memory_stream("simulator.test", 80)
+        )
+        try:
+            yield RawClient(stream)
+        finally:
+            await trio.aclose_forcefully(stream)
+
+    return open_raw
+
+
+@pytest.fixture
+def sdk() -> Callable[[ClaudeSimulator], anthropic.AsyncAnthropic]:
+    """The official SDK's client of a simulator; use it as an async context manager."""
+
+    def make(simulator: ClaudeSimulator) -> anthropic.AsyncAnthropic:
+        return anthropic.AsyncAnthropic(api_key=simulator.api_key, base_url=simulator.base_url, max_retries=0)
+
+    return make
+
+
+@pytest.fixture
+def start(connect: Connect) -> Callable[..., Any]:
+    """Creates a session over a raw connection and gives its id."""
+
+    async def create(client: RawClient, simulator: ClaudeSimulator, **fields: Any) -> str:
+        body = {"agent": simulator.agent_id, "environment_id": simulator.environment_id, **fields}
+        status, session = await client.request("POST", "/v1/sessions", body)
+        assert status == 200, session
+        return str(session["id"])
+
+    return create
+
+
+@pytest.fixture
+def message() -> Callable[[str], dict[str, Any]]:
+    """A user message event."""
+    return lambda text: {"type": "user.message", "content": [{"type": "text", "text": text}]}
