@@ -329,7 +329,9 @@ class ReconnectPolicy:
 
     def __post_init__(self) -> None:
         if not 0 <= self.initial <= self.max:
-            raise ConfigurationError(f"reconnect: initial must lie in 0..max, not {self.initial!r} with max {self.max!r}")
+            raise ConfigurationError(
+                f"reconnect: initial must lie in 0..max, not {self.initial!r} with max {self.max!r}"
+            )
         if self.multiplier < 1 or not 0 <= self.jitter <= 1 or self.healthy_after < 0:
             raise ConfigurationError("reconnect: multiplier must be >= 1, jitter in 0..1, healthy_after >= 0")
         if self.max_attempts is not None and self.max_attempts < 1:

@@ -1,0 +1,169 @@
+"""Where a session's events go as they come: to the handler, in order and all of them; to live readers, best effort.
+
+Neither ever blocks the actor. The handler's queue is bounded by holding up the stream's reader; a live reader that
+falls behind loses the oldest events and is told how many.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, final
+
+import trio
+
+from .._model import Event, EventContext
+from .._protocol.mail import Origin
+from .handlers import HandlerAdapter
+
+# Events that may wait for the handler before the stream is read more slowly: several seconds of a fast model's output.
+WATCH_QUEUE = 1024
+
+# Events a live reader may be behind. At about 1 KB each this is some megabytes for a reader that has stopped reading.
+FEED_BUFFER = 4096
+
+EVENTS_DROPPED = "managed_agents.events_dropped"
+
+
+@final
+class Watcher:
+    """Shows every event to the handler, one at a time, from a task of its own.
+
+    Attributes:
+        failures: How often the handler failed to take an event.
+    """
+
+    def __init__(self, handler: HandlerAdapter, context: Callable[[Origin], EventContext], log: Any) -> None:
+        self._handler = handler
+        self._context = context
+        self._log = log
+        self._queue: deque[tuple[Event, Origin]] = deque()
+        self._arrived = trio.Event()
+        self._taken = trio.lowlevel.ParkingLot()
+        self._ended = False
+        self.failures = 0
+
+    def put(self, events: Sequence[Event], origin: Origin) -> None:
+        """Queue events. Never blocks; the bound is kept by :meth:`wait_for_room`, plus what one read can bring."""
+        if self._handler.watches:
+            self._queue.extend((event, origin) for event in events)
+            self._arrived.set()
+
+    async def wait_for_room(self) -> None:
+        """Wait until the queue is below its bound: what reads more events does this first."""
+        while len(self._queue) >= WATCH_QUEUE:
+            await self._taken.park()
+
+    def end(self) -> None:
+        """Nothing more will be put in: :meth:`run` returns when all has been shown."""
+        self._ended = True
+        self._arrived.set()
+
+    async def run(self) -> None:
+        """Show events as they come, in order, until the end or cancellation."""
+        while self._queue or not self._ended:
+            await self._arrived.wait()
+            if not self._ended:
+                self._arrived = trio.Event()
+            while self._queue:
+                await self._show(*self._queue[0])
+                self._queue.popleft()
+                self._taken.unpark()
+
+    async def _show(self, event: Event, origin: Origin) -> None:
+        try:
+            await self._handler.watch(event, self._context(origin))
+        except Exception as error:  # noqa: BLE001 -- an observer's defect must not touch the session
+            self.failures += 1
+            self._log.warning("handle_event_failed", event_type=str(event.get("type")), exc_info=error)
+
+
+@final
+class EventFeed(trio.abc.ReceiveChannel[Event]):
+    """One live reader's view of a session's events and text deltas."""
+
+    def __init__(self, capacity: int = FEED_BUFFER) -> None:
+        self._buffer: deque[Event] = deque(maxlen=capacity)
+        self._dropped = 0
+        self._wake = trio.lowlevel.ParkingLot()
+        self._ended = False
+        self._closed = False
+
+    def put(self, events: Sequence[Event]) -> None:
+        """Add events, dropping the oldest when the reader is too far behind."""
+        for event in events:
+            self._dropped += len(self._buffer) == self._buffer.maxlen
+            self._buffer.append(event)
+        self._wake.unpark_all()
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        self._ended = True
+        self._wake.unpark_all()
+
+    async def receive(self) -> Event:
+        """Wait for the next event.
+
+        After a loss the next thing received is ``{"type": "managed_agents.events_dropped", "count": n}``.
+
+        Raises:
+            trio.EndOfChannel: The session ended and everything has been received.
+            trio.ClosedResourceError: The feed was closed by its reader.
+        """
+        await trio.lowlevel.checkpoint()
+        while True:
+            if self._closed:
+                raise trio.ClosedResourceError
+            if self._dropped:
+                count, self._dropped = self._dropped, 0
+                return {"type": EVENTS_DROPPED, "count": count}
+            if self._buffer:
+                return self._buffer.popleft()
+            if self._ended:
+                raise trio.EndOfChannel
+            await self._wake.park()
+
+    async def aclose(self) -> None:
+        """Stop reading."""
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+    def close(self) -> None:
+        """Stop reading, at once."""
+        self._closed = True
+        self._buffer.clear()
+        self._wake.unpark_all()
+
+
+@final
+class Feeds:
+    """All live readers of a session."""
+
+    def __init__(self) -> None:
+        self._feeds: set[EventFeed] = set()
+        self._ended = False
+
+    @contextmanager
+    def open(self) -> Iterator[EventFeed]:
+        """Read from now on, for as long as the block lasts."""
+        feed = EventFeed()
+        self._feeds.add(feed)
+        if self._ended:
+            feed.end()
+        try:
+            yield feed
+        finally:
+            self._feeds.discard(feed)
+            feed.close()
+
+    def put(self, events: Sequence[Event]) -> None:
+        """Give events to every reader."""
+        for feed in self._feeds:
+            feed.put(events)
+
+    def end(self) -> None:
+        """The session is over."""
+        self._ended = True
+        for feed in self._feeds:
+            feed.end()

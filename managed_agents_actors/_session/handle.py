@@ -1,0 +1,184 @@
+"""The handle of a live session: what its users hold. Every method is a piece of mail to the session's actor."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Literal, final
+
+import trio
+
+from .._errors import ActorGone, ConfigurationError
+from .._model import Content, Event, Outcome, SessionResult, SessionStatus
+from .._protocol.mail import (
+    Confirmation,
+    ConfirmWanted,
+    Goal,
+    InterruptWanted,
+    Mail,
+    Message,
+    RawEvent,
+    Say,
+    SendEvent,
+    StopWanted,
+    Token,
+)
+from ..actors import fresh
+from ..providers.contract import Provider
+from .actor import SessionActor
+from .feeds import EventFeed
+
+
+@final
+class Session:
+    """A live session. Get one from :func:`open_session`; it has no public constructor.
+
+    Attributes:
+        name: The name it was opened with, if any.
+    """
+
+    def __init__(self, actor: SessionActor, provider: Provider, name: str | None) -> None:
+        self._actor = actor
+        self._provider = provider
+        self._failure_seen = False
+        self.name = name
+
+    def __repr__(self) -> str:
+        status = self.status()
+        shown = f"{self.name!r} " if self.name else ""
+        return f"<Session {shown}{status.session_id} {status.phase}{' busy' if status.busy else ''}>"
+
+    @property
+    def session_id(self) -> str:
+        """The provider's id of the session: what to pass as ``session_id=`` to resume it."""
+        return self._actor.session_id or ""
+
+    def status(self) -> SessionStatus:
+        """Give a snapshot of the session."""
+        return self._actor.status()
+
+    async def message(self, content: Content) -> Literal["delivered", "queued"]:
+        """Send a message; its request's result goes to the subscribers.
+
+        Waits until the provider has taken the message, or, if a request is in progress or the stream is being
+        reconnected, until the message is queued: it then goes out when its turn comes.
+
+        Raises:
+            APIError: The provider refused the message.
+            ConfigurationError: The content cannot be sent; nothing was.
+            ActorGone: The session has ended.
+        """
+        item = self._checked(Message(content))
+        sent: Literal["delivered", "queued"] = await self._call(lambda token: Say(item, delivery=token))
+        return sent
+
+    async def ask(self, content: Content | Outcome) -> SessionResult:
+        """Send a message, or define an outcome, and wait for the end of the request it starts.
+
+        Raises:
+            APIError: The provider refused the message.
+            SessionError: The request ended on our side: timeout, guard, turn limit, session gone.
+            ActorGone: The session was stopped before the request ended.
+        """
+        item = self._checked(Goal(content) if isinstance(content, Outcome) else Message(content))
+        result: SessionResult = await self._call(lambda token: Say(item, result=token))
+        return result
+
+    async def send_event(self, event: Mapping[str, Any]) -> list[Event]:
+        """Send an event of the provider's own as it is; waits until it is taken and gives the provider's echo.
+
+        While the stream is being reconnected it waits: put it in a ``trio.fail_after`` for a deadline.
+
+        Raises:
+            APIError: The provider refused the event.
+            ActorGone: The session has ended.
+        """
+        raw = RawEvent(dict(event) if isinstance(event, Mapping) else event)
+        self._provider.check_input(raw)
+        echo: list[Event] = await self._call(lambda token: SendEvent(raw.event, token))
+        return echo
+
+    async def interrupt(self) -> None:
+        """Cut the current request short: cancels its tools at once, then waits until the provider has taken it.
+
+        The request still ends with its own terminal. Without a request nothing happens.
+
+        Raises:
+            APIError: The provider refused the interrupt.
+            ActorGone: The session has ended.
+        """
+        await self._call(InterruptWanted)
+
+    async def confirm(self, tool_use_id: str, verdict: Literal["allow", "deny"], message: str | None = None) -> None:
+        """Allow or deny a gated call; waits until the provider has taken it.
+
+        Args:
+            tool_use_id: The call.
+            verdict: ``"allow"`` or ``"deny"``.
+            message: What the model is told; with a denial only.
+
+        Raises:
+            APIError: The provider refused: the call is unknown, or not gated, or decided already.
+            ActorGone: The session has ended.
+        """
+        confirmation = Confirmation(tool_use_id, verdict, message)
+        self._provider.check_input(confirmation)
+        await self._call(lambda token: ConfirmWanted(confirmation, token))
+
+    @asynccontextmanager
+    async def subscribe(self) -> AsyncIterator[trio.MemoryReceiveChannel[SessionResult]]:
+        """Hear of the terminal of every request that ends inside the block: each exactly once, none lost."""
+        with self._actor.terminals.subscribe() as channel:
+            yield channel
+
+    @asynccontextmanager
+    async def events(self) -> AsyncIterator[EventFeed]:
+        """Read raw events and text deltas as they come, from now on; see :class:`EventFeed` for falling behind."""
+        with self._actor.feeds.open() as feed:
+            yield feed
+
+    async def stop(self) -> None:
+        """End the session's actor: cancels its tools, closes its stream, and waits until it has ended.
+
+        A request in progress and queued messages end with a terminal that says so. The session at the provider
+        stays as it is.
+        """
+        with suppress(ActorGone):
+            await self._actor.mailbox.send(StopWanted())
+        await self._actor.exited.wait()
+
+    async def wait_closed(self) -> None:
+        """Wait until the session has ended.
+
+        Raises:
+            ManagedAgentsError: What ended it, if it did not end normally.
+        """
+        await self._actor.exited.wait()
+        if self._actor.failure is not None:
+            self._failure_seen = True
+            raise fresh(self._actor.failure)
+
+    def _checked(self, item: Message | Goal) -> Message | Goal:
+        self._provider.check_input(item)
+        return item
+
+    async def _call(self, mail: Callable[[Token], Mail]) -> Any:
+        token, reply = self._actor.replies.open()
+        try:
+            await self._actor.mailbox.send(mail(token))
+            return await reply.wait()
+        except BaseException:
+            self._failure_seen = self._failure_seen or self._actor.failure is not None
+            raise
+        finally:
+            self._actor.replies.discard(token)
+
+    def _unseen_failure(self) -> Exception | None:
+        failure = self._actor.failure
+        return None if failure is None or self._failure_seen else fresh(failure)
+
+
+def check_name(name: str | None) -> None:
+    """Check the name of a session."""
+    if name is not None and not (isinstance(name, str) and name):
+        raise ConfigurationError(f"name= must be a non-empty string, not {name!r}")

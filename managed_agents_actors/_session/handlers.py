@@ -1,0 +1,130 @@
+"""What a user may give as a handler, brought to one form: who runs a call, who watches events, who confirms.
+
+A handler is an object with ``handle_tool_call`` (and perhaps ``handle_event``, ``handle_confirmation``), a
+:class:`Toolbox`, or a plain function. Synchronous functions run in worker threads under a limiter of their own.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+import trio
+
+from .._errors import ConfigurationError
+from .._model import Deny, Event, EventContext, ToolContext, ToolOutput, ToolUse
+from .threads import tool_threads
+
+Verdict: TypeAlias = Literal["allow", "deny"] | Deny | None
+ToolCallFunction: TypeAlias = Callable[[str, Mapping[str, Any], ToolContext], Awaitable[Any] | Any]
+Policy: TypeAlias = Callable[[ToolUse, ToolContext], Awaitable[Verdict] | Verdict]
+
+
+@runtime_checkable
+class Handler(Protocol):
+    """Runs the calls of one or many sessions.
+
+    ``handle_event(event, context)`` and ``handle_confirmation(tool_use, context)`` are optional, both async:
+    the first sees every event in order; the second answers ``"allow"``, ``"deny"``, ``Deny(message)``, or ``None``
+    when it has no opinion.
+    """
+
+    async def handle_tool_call(self, name: str, input: dict[str, Any], context: ToolContext) -> str | ToolOutput:
+        """Run a call and give its result. May raise :class:`ToolError` to tell the model what went wrong."""
+        ...
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004 -- the bound method itself is wanted, not callability
+
+
+async def _call(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function of the user's wherever it belongs: here if it is async, else in a thread."""
+    if _is_async(function):
+        return await function(*args)
+    # A thread cannot be stopped; on cancellation it is left to finish alone, so that the session is not held up.
+    found = await trio.to_thread.run_sync(function, *args, abandon_on_cancel=True, limiter=tool_threads())
+    return await found if inspect.isawaitable(found) else found
+
+
+class HandlerAdapter:
+    """One form for every kind of handler.
+
+    Attributes:
+        watches: Whether the handler wants to see events.
+        confirms: Whether the handler can answer for gated calls.
+    """
+
+    def __init__(self, handler: Handler | ToolCallFunction) -> None:
+        run = getattr(handler, "handle_tool_call", None)
+        if run is None and callable(handler) and not inspect.isclass(handler):
+            run = handler
+        if run is None or not callable(run):
+            raise ConfigurationError(
+                "handler= must be a function (name, input, context), a Toolbox, or an object with an async "
+                f"handle_tool_call; a {type(handler).__name__} is none of these"
+            )
+        self._run: Callable[..., Any] = run
+        self._watch = getattr(handler, "handle_event", None)
+        self._confirm = getattr(handler, "handle_confirmation", None)
+        self._owns = getattr(handler, "owns", None)
+        self._leaves_unknown = getattr(handler, "unknown_tools", "error") == "leave"
+
+    @property
+    def watches(self) -> bool:
+        """Whether the handler wants to see events."""
+        return self._watch is not None
+
+    @property
+    def confirms(self) -> bool:
+        """Whether the handler can answer for gated calls."""
+        return self._confirm is not None
+
+    def owns(self, name: str) -> bool:
+        """Whether a custom call of this name is answered here; if not, it is left to another client."""
+        return not self._leaves_unknown or self._owns is None or bool(self._owns(name))
+
+    async def run(self, use: ToolUse, context: ToolContext) -> Any:
+        """Run a call; whatever the handler gives or raises comes out."""
+        return await _call(self._run, use.name, dict(use.input), context)
+
+    async def watch(self, event: Event, context: EventContext) -> None:
+        """Show the handler an event."""
+        if self._watch is not None:
+            await _call(self._watch, event, context)
+
+    async def confirm(self, use: ToolUse, context: ToolContext) -> Verdict:
+        """Ask the handler for its verdict on a gated call."""
+        return None if self._confirm is None else await _call(self._confirm, use, context)
+
+
+def with_policy(handler: Handler | ToolCallFunction, policy: Policy) -> Handler:
+    """Give a handler whose calls must pass a policy before they run.
+
+    Args:
+        handler: The handler that runs what is allowed.
+        policy: Called with the call and its context, sync or async; ``"allow"`` lets it run. ``"deny"`` or
+            ``Deny(message)`` becomes the call's error result, and so does anything else, a failure included.
+    """
+    return _Policed(handler, policy)
+
+
+class _Policed:
+    def __init__(self, handler: Handler | ToolCallFunction, policy: Policy) -> None:
+        self._inner = HandlerAdapter(handler)
+        self._policy = policy
+        for optional in ("handle_event", "handle_confirmation", "owns", "unknown_tools"):
+            if hasattr(handler, optional):
+                setattr(self, optional, getattr(handler, optional))
+
+    async def handle_tool_call(self, name: str, input: dict[str, Any], context: ToolContext) -> Any:
+        use = ToolUse(id=context.tool_use_id, name=name, input=input, thread_id=context.thread_id)
+        verdict = await _call(self._policy, use, context)
+        if verdict == "allow":
+            return await self._inner.run(use, context)
+        message = verdict.message if isinstance(verdict, Deny) else None
+        return ToolOutput(content=message or f"The call of {name} was denied.", is_error=True)

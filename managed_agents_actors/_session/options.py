@@ -1,0 +1,157 @@
+"""Everything a session can be asked for, checked before anything is sent."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import trio
+
+from .._errors import ConfigurationError
+from .._model import Content, Halt, Outcome, ReconnectPolicy, SessionResult, TurnResult
+from .._protocol.mail import Goal, Message
+from ..providers.contract import Provider
+from .handlers import Handler, HandlerAdapter, ToolCallFunction
+
+TurnGuard: TypeAlias = Callable[[TurnResult], Awaitable[Halt | None] | Halt | None]
+
+# What a new run is opened with when its caller gives nothing.
+DEFAULT_PROMPT = "Begin."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOptions:
+    """A session's options, checked.
+
+    Raises:
+        ConfigurationError: A value cannot be used; the message says which and why.
+        TypeError: The provider does not know an option.
+    """
+
+    provider: Provider
+    provider_options: Any
+    handler: HandlerAdapter
+    kickoff: Message | Goal | None
+    resumed: bool
+    metadata: Mapping[str, Any]
+    limiter: trio.CapacityLimiter
+    user: Any = field(default=None, repr=False)
+    timeout: float | None = None
+    max_turns: int = 50
+    turn_guard: TurnGuard | None = None
+    terminal_tool: str | None = None
+    require_terminal_tool: bool = False
+    max_reprompts: int = 2
+    tool_timeout: float | None = None
+    expose_exceptions: bool = False
+    reconnect: ReconnectPolicy = field(default_factory=ReconnectPolicy)
+    unresolved_after: float = 10.0
+    notify: trio.MemorySendChannel[SessionResult] | None = None
+
+    def __post_init__(self) -> None:
+        _check_seconds("timeout", self.timeout)
+        _check_seconds("tool_timeout", self.tool_timeout)
+        _check_seconds("unresolved_after", self.unresolved_after)
+        _check_count("max_turns", self.max_turns, least=1)
+        _check_count("max_reprompts", self.max_reprompts, least=0)
+        if self.turn_guard is not None and not callable(self.turn_guard):
+            raise ConfigurationError(f"turn_guard= must be a function of a TurnResult, not {self.turn_guard!r}")
+        if self.terminal_tool is not None and not (isinstance(self.terminal_tool, str) and self.terminal_tool):
+            raise ConfigurationError(f"terminal_tool= must be a tool's name, not {self.terminal_tool!r}")
+        if self.require_terminal_tool and self.terminal_tool is None:
+            raise ConfigurationError("require_terminal_tool=True needs terminal_tool=, the name of the tool")
+        if not isinstance(self.reconnect, ReconnectPolicy):
+            raise ConfigurationError(f"reconnect= must be a ReconnectPolicy, not {self.reconnect!r}")
+        if self.notify is not None and not callable(getattr(self.notify, "send_nowait", None)):
+            raise ConfigurationError(f"notify= must be a trio.MemorySendChannel, not {type(self.notify).__name__}")
+
+
+def session_options(
+    provider: Provider,
+    *,
+    handler: Handler | ToolCallFunction,
+    prompt: Content | None,
+    outcome: Outcome | Mapping[str, Any] | None,
+    context: Any,
+    default_prompt: str | None,
+    max_tool_concurrency: int | trio.CapacityLimiter,
+    telemetry_metadata: Mapping[str, Any] | None,
+    provider_options: Mapping[str, Any],
+    **checked: Any,
+) -> SessionOptions:
+    """Check all options of a session and bring them to one value. Nothing is sent.
+
+    Raises:
+        ConfigurationError: A value cannot be used.
+        TypeError: The provider does not know an option.
+    """
+    if not callable(getattr(provider, "parse_options", None)):
+        raise ConfigurationError(
+            "the first argument must be a provider module, such as "
+            f"managed_agents_actors.providers.claude_managed_agents, not {provider!r}"
+        )
+    parsed = provider.parse_options(provider_options)
+    resumed = provider.is_resumed(parsed)
+    if telemetry_metadata is not None and not isinstance(telemetry_metadata, Mapping):
+        raise ConfigurationError(f"telemetry_metadata= must be a mapping, not {type(telemetry_metadata).__name__}")
+    return SessionOptions(
+        provider=provider,
+        provider_options=parsed,
+        handler=HandlerAdapter(handler),
+        kickoff=_kickoff(provider, prompt, outcome, None if resumed else default_prompt),
+        resumed=resumed,
+        metadata={**(telemetry_metadata or {}), **provider.metadata(parsed)},
+        limiter=_limiter(max_tool_concurrency),
+        user=context,
+        **checked,
+    )
+
+
+def _kickoff(
+    provider: Provider, prompt: Content | None, outcome: Outcome | Mapping[str, Any] | None, default: str | None
+) -> Message | Goal | None:
+    """What the session is opened with: an outcome before a prompt before the default."""
+    if outcome is not None:
+        if not provider.CAPABILITIES.outcomes:
+            raise ConfigurationError(f"{provider.NAME} has no outcomes; use prompt= instead")
+        item: Message | Goal = Goal(_outcome(outcome))
+    elif prompt is not None or default is not None:
+        item = Message(default if prompt is None else prompt)  # type: ignore[arg-type]  # one of them is there
+    else:
+        return None
+    provider.check_input(item)
+    return item
+
+
+def _outcome(value: Outcome | Mapping[str, Any]) -> Outcome:
+    if isinstance(value, Outcome):
+        return value
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"outcome= must be an Outcome or a mapping, not {type(value).__name__}")
+    known = {f.name for f in dataclasses.fields(Outcome)}
+    unknown, missing = sorted(set(value) - known), sorted({"description", "rubric"} - set(value))
+    if unknown or missing:
+        raise ConfigurationError(f"outcome= has {sorted(known)}; unknown here: {unknown}, missing: {missing}")
+    return Outcome(**value)
+
+
+def _limiter(value: int | trio.CapacityLimiter) -> trio.CapacityLimiter:
+    if isinstance(value, trio.CapacityLimiter):
+        return value
+    _check_count("max_tool_concurrency", value, least=1)
+    return trio.CapacityLimiter(value)
+
+
+def _check_count(name: str, value: Any, *, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigurationError(f"{name}= must be an integer of at least {least}, not {value!r}")
+
+
+def _check_seconds(name: str, value: Any) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0 or math.isnan(value):
+        raise ConfigurationError(f"{name}= must be a positive number of seconds, not {value!r}")

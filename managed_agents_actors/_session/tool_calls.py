@@ -1,0 +1,105 @@
+"""Running one call: limit, deadline, and every way it can end turned into a result the model can read.
+
+What a tool raises stays in the local log; the model learns only the exception's type and an id to find it by.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+
+from .._errors import ToolError
+from .._model import Content, ToolContext, ToolOutput, ToolResult, ToolUse
+from .handlers import HandlerAdapter
+
+# A result longer than this (characters of text) is cut: the provider moves anything over 100,000 out of the model's
+# sight into a file anyway ("Limits"), and a request may not exceed 32 MB.
+MAX_RESULT_CHARS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolRunner:
+    """Runs calls for one session.
+
+    Attributes:
+        handler: Who runs them.
+        limiter: How many run at once; it may be shared by sessions.
+        timeout: Seconds for one call, from its start; ``None`` for no limit.
+        expose_exceptions: Whether the model is told the message of what a tool raised.
+        log: Where the details of failures go.
+    """
+
+    handler: HandlerAdapter
+    limiter: trio.CapacityLimiter
+    timeout: float | None
+    expose_exceptions: bool
+    log: Any
+
+    async def run(self, use: ToolUse, context: ToolContext) -> ToolResult:
+        """Run a call under the limit and give its result, whatever happened. Only cancellation comes out."""
+        async with self.limiter:
+            output = await self._guarded(use, context)
+        return ToolResult(tool_use_id=use.id, content=_blocks(output.content), is_error=output.is_error)
+
+    async def _guarded(self, use: ToolUse, context: ToolContext) -> ToolOutput:
+        seconds = float("inf") if self.timeout is None else self.timeout
+        try:
+            with trio.move_on_after(seconds) as scope:
+                return _output(use.name, await self.handler.run(use, context))
+        except ToolError as error:
+            return ToolOutput(content=str(error) or "The tool failed.", is_error=True)
+        except Exception as error:  # noqa: BLE001 -- a tool may raise anything; it must become a result
+            return self._failure(use, error)
+        assert scope.cancelled_caught  # noqa: S101 -- nothing else leaves the block without a value
+        return ToolOutput(content=f"The tool {use.name} timed out after {seconds:g} seconds.", is_error=True)
+
+    def _failure(self, use: ToolUse, error: Exception) -> ToolOutput:
+        error_id = secrets.token_hex(4)
+        self.log.warning("tool_failed", tool=use.name, tool_use_id=use.id, error_id=error_id, exc_info=error)
+        told = f"{type(error).__name__}: {error}" if self.expose_exceptions else type(error).__name__
+        return ToolOutput(content=f"The tool {use.name} failed with {told} (error id {error_id}).", is_error=True)
+
+
+def _output(name: str, value: Any) -> ToolOutput:
+    """Read what a handler gave: text, a ToolOutput, or nothing; anything else is an error the model can read."""
+    match value:
+        case None | "":
+            return ToolOutput(content="(no output)")
+        case str():
+            return _cut(ToolOutput(content=value))
+        case ToolOutput(content=str() as text, is_error=is_error):
+            return _cut(ToolOutput(content=text or "(no output)", is_error=is_error))
+        case ToolOutput(content=blocks) if _are_blocks(blocks):
+            return value
+        case ToolOutput():
+            problem = "a ToolOutput whose content is neither text nor content blocks"
+        case _:
+            problem = f"a {type(value).__name__}"
+    return ToolOutput(content=f"The tool {name} gave {problem} where text was expected.", is_error=True)
+
+
+def _are_blocks(content: Any) -> bool:
+    return (
+        isinstance(content, Sequence)
+        and bool(content)
+        and all(isinstance(block, Mapping) and isinstance(block.get("type"), str) for block in content)
+    )
+
+
+def _cut(output: ToolOutput) -> ToolOutput:
+    """Cut a text that is too long, and say so where the model reads it."""
+    text = output.content
+    if not isinstance(text, str) or len(text) <= MAX_RESULT_CHARS:
+        return output
+    marker = f"\n[cut: {len(text):,} characters, of which the first {MAX_RESULT_CHARS:,} are shown]"
+    return ToolOutput(content=text[:MAX_RESULT_CHARS] + marker, is_error=True)
+
+
+def _blocks(content: Content) -> tuple[Mapping[str, Any], ...]:
+    if isinstance(content, str):
+        return ({"type": "text", "text": content},)
+    return tuple(dict(block) for block in content)

@@ -1,0 +1,10 @@
+"""The generic actor kit on trio: mailboxes, subscribers, nurseries that fail plainly. It knows nothing of agents."""
+
+from __future__ import annotations
+
+from ._mailbox import Mailbox, MailboxStatistics
+from ._nursery import open_plain_nursery
+from ._replies import PendingReply, Replies, fresh
+from ._subscribers import Subscribers
+
+__all__ = ["Mailbox", "MailboxStatistics", "PendingReply", "Replies", "Subscribers", "fresh", "open_plain_nursery"]

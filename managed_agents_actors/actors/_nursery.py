@@ -1,0 +1,48 @@
+"""The one audited place where exception groups are unwrapped.
+
+A nursery wraps every failure in a group; a library that uses nurseries inside must not show that to its callers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import trio
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def sole_failure(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
+    """Give the one exception the group is about: an exit signal, or its only leaf that is not a cancellation."""
+    leaves = list(_leaves(group))
+    for leaf in leaves:
+        if isinstance(leaf, KeyboardInterrupt | SystemExit):
+            return leaf
+    failures = [leaf for leaf in leaves if not isinstance(leaf, trio.Cancelled)]
+    return failures[0] if len(failures) == 1 else None
+
+
+@asynccontextmanager
+async def open_plain_nursery() -> AsyncIterator[trio.Nursery]:
+    """Open a nursery whose only failure comes out as it was raised; several still come out as a group."""
+    try:
+        async with trio.open_nursery() as nursery:
+            yield nursery
+    except BaseExceptionGroup as group:
+        failure = sole_failure(group)
+        if failure is None:
+            raise
+        context = failure.__context__
+        try:
+            raise failure
+        finally:
+            # Raising here would record the group as the failure's context, though the failure came first.
+            failure.__context__ = context
+            del failure, context

@@ -1,0 +1,120 @@
+"""Fan-out of rare, precious values: the publisher never waits, and no subscriber that is still there misses one.
+
+What a slow subscriber has not taken is kept for it. That buffer has no bound of its own: it holds one entry per
+published value, which are terminals, and a value is worth more than the bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Generic, TypeVar, final
+
+import trio
+
+T = TypeVar("T")
+
+
+class _Outlet(Generic[T]):
+    """A channel that belongs to somebody else, perhaps full, perhaps closed."""
+
+    __slots__ = ("_backlog", "_channel", "_wake", "gone")
+
+    def __init__(self, channel: trio.MemorySendChannel[T]) -> None:
+        self._channel = channel
+        self._backlog: deque[T] = deque()
+        self._wake = trio.Event()
+        self.gone = False
+
+    def publish(self, value: T) -> None:
+        if self.gone:
+            return
+        if not self._backlog:
+            try:
+                self._channel.send_nowait(value)
+            except trio.WouldBlock:
+                pass
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                self.gone = True
+                return
+            else:
+                return
+        self._backlog.append(value)
+        self._wake.set()
+
+    async def drain(self) -> None:
+        """Hand over the backlog, waiting for the channel."""
+        try:
+            while self._backlog:
+                await self._channel.send(self._backlog[0])
+                self._backlog.popleft()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self.gone = True
+            self._backlog.clear()
+
+    async def pump(self) -> None:
+        while not self.gone:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            await self.drain()
+
+
+@final
+class Subscribers(Generic[T]):
+    """Everyone who wants to hear of each published value."""
+
+    def __init__(self) -> None:
+        self._channels: set[trio.MemorySendChannel[T]] = set()
+        self._outlets: list[_Outlet[T]] = []
+        self._closed = False
+
+    def attach(self, channel: trio.MemorySendChannel[T]) -> None:
+        """Add a channel of the caller's. It is never closed from here; a full one is filled by :meth:`pump`."""
+        self._outlets.append(_Outlet(channel))
+
+    @contextmanager
+    def subscribe(self) -> Iterator[trio.MemoryReceiveChannel[T]]:
+        """Hear of every value published inside the block. The channel ends when the publisher does."""
+        send, receive = trio.open_memory_channel[T](math.inf)
+        if self._closed:
+            send.close()
+        else:
+            self._channels.add(send)
+        try:
+            with receive:
+                yield receive
+        finally:
+            self._channels.discard(send)
+            send.close()
+
+    def publish(self, value: T) -> None:
+        """Tell every subscriber. Never blocks, never raises."""
+        for channel in list(self._channels):
+            try:
+                channel.send_nowait(value)
+            except trio.BrokenResourceError:
+                self._channels.discard(channel)
+        for outlet in self._outlets:
+            outlet.publish(value)
+
+    def close(self) -> None:
+        """End every subscription made here, after what was published has been received."""
+        self._closed = True
+        for channel in self._channels:
+            channel.close()
+        self._channels.clear()
+
+    async def pump(self) -> None:
+        """Fill attached channels that were full, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for outlet in self._outlets:
+                nursery.start_soon(outlet.pump)
+
+    async def flush(self, grace: float) -> None:
+        """Hand on what attached channels have not taken, for at most ``grace`` seconds, even under cancellation."""
+        with trio.move_on_after(grace, shield=True):
+            async with trio.open_nursery() as nursery:
+                for outlet in self._outlets:
+                    nursery.start_soon(outlet.drain)

@@ -1,0 +1,116 @@
+"""What a provider is: a stateless module with these names. Whatever lives, lives in the connection it opens.
+
+The session drives any provider through this contract alone. Functions here may be called by many sessions at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from .._model import Event
+from .._protocol.facts import Fact
+from .._protocol.mail import Input
+
+__all__ = ["Capabilities", "EventSource", "HistoryPages", "Provider"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a provider can do. What it cannot is a typed error before anything is sent.
+
+    Attributes:
+        outcomes: Outcomes can be defined and graded.
+        confirmations: Calls can be gated by a confirmation.
+    """
+
+    outcomes: bool
+    confirmations: bool
+
+
+class EventSource(Protocol):
+    """A stream of events that is attached."""
+
+    async def receive_batch(self) -> list[Event]:
+        """Wait for events and give all that have arrived, in order; never an empty list.
+
+        Raises:
+            trio.EndOfChannel: The stream ended cleanly.
+            ManagedAgentsError: The stream was lost, was silent for too long, or spoke another protocol.
+        """
+        ...
+
+
+class HistoryPages(Protocol):
+    """A listing of a session's events, oldest first, read page by page."""
+
+    async def next_page(self) -> list[Event] | None:
+        """Wait for the next page; ``None`` after the last."""
+        ...
+
+
+class Provider(Protocol):
+    """A provider module. ``options`` and ``connection`` are its own values, opaque to the session.
+
+    Attributes:
+        NAME: The provider's name, as contexts and logs show it.
+        CAPABILITIES: What the provider can do.
+    """
+
+    NAME: str
+    CAPABILITIES: Capabilities
+
+    def parse_options(self, options: Mapping[str, Any], /) -> Any:
+        """Check the caller's provider options; nothing is sent.
+
+        Raises:
+            TypeError: An option is unknown or a required one is missing; the message names it.
+            ConfigurationError: A value cannot be used.
+        """
+        ...
+
+    def is_resumed(self, options: Any, /) -> bool:
+        """Whether the options name a session that exists already."""
+        ...
+
+    def metadata(self, options: Any, /) -> Mapping[str, Any]:
+        """Give the caller's metadata that came with the provider options."""
+        ...
+
+    def open_connection(self, options: Any, /) -> AbstractAsyncContextManager[Any]:
+        """Open what the session's requests go through, for as long as the block lasts."""
+        ...
+
+    async def establish(self, connection: Any, /) -> str:
+        """Create the session, unless it exists already, and give its id."""
+        ...
+
+    def open_stream(self, connection: Any, session_id: str, /) -> AbstractAsyncContextManager[EventSource]:
+        """Attach to the session's events: entering returns once the provider has accepted the stream."""
+        ...
+
+    def read_history(self, connection: Any, session_id: str, /) -> HistoryPages:
+        """Begin a listing of the session's whole log."""
+        ...
+
+    async def read_status(self, connection: Any, session_id: str, /) -> str | None:
+        """Ask for the session's status; ``None`` if the provider tells none."""
+        ...
+
+    async def post(self, connection: Any, session_id: str, item: Input, /) -> list[Event]:
+        """Send one input, once, and give what the provider answered. It is never repeated from here."""
+        ...
+
+    def check_input(self, item: Input, /) -> None:
+        """Check that an input can be put on the wire.
+
+        Raises:
+            ConfigurationError: It cannot; nothing was sent.
+        """
+        ...
+
+    def classify(self, event: Event, /) -> Fact:
+        """Give the meaning of an event. Never raises."""
+        ...
