@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help venv demo test lint typecheck clean
+.PHONY: help venv demo test lint typecheck bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -12,6 +12,7 @@ help:
 	@echo "make test       lint, types and tests (installs the development tools too)"
 	@echo "make lint       ruff: rules and format"
 	@echo "make typecheck  mypy, strict"
+	@echo "make bench      speed, beside the official SDK, in one run"
 	@echo "make venv       install everything into $(VENV)"
 	@echo "make clean      remove $(VENV), caches and build results"
 
@@ -40,6 +41,9 @@ typecheck: venv
 
 test: lint typecheck
 	$(BIN)/python -m pytest
+
+bench: venv
+	$(BIN)/python benchmarks/session.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

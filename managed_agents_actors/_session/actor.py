@@ -68,7 +68,7 @@ from ..actors import Mailbox, PendingReply, Replies, Subscribers
 from ..telemetry import get_logger
 from .feeds import Feeds, Watcher
 from .options import SessionOptions
-from .tool_calls import ToolRunner
+from .tool_calls import Queue, ToolRunner, Turn
 
 # Pieces of mail that may wait. The actor empties its mailbox in one go, so this is how far it may fall behind within
 # one turn of its loop; a reader that is ahead of it waits, and with it, by TCP, the provider.
@@ -108,6 +108,7 @@ class SessionActor:
             token, self._result = self.replies.open()
         self._machine = SessionMachine(_settings(options, token), options.provider.classify)
         self._nursery: trio.Nursery | None = None
+        self._tool_queue = Queue()
         self._tool_scopes: dict[str, trio.CancelScope] = {}
         self._timers: dict[TimerKey, float] = {}
         self._random = random.Random()  # noqa: S311 -- spreads reconnects, guards no secret
@@ -146,7 +147,7 @@ class SessionActor:
             reconnects=max(0, machine.connection.generation - 1),
             restarts=0,
             mailbox_depth=self.mailbox.statistics().depth,
-            tools_running=tuple(sorted(machine.desk.running)),
+            tools_running=tuple(sorted(machine.tools_running)),
             usage=ledger.usage,
         )
 
@@ -287,7 +288,7 @@ class SessionActor:
                 self._spawn(self._post, post_id, item)
             case RunTool(use=use):
                 scope = self._tool_scopes[use.id] = trio.CancelScope()
-                self._spawn(self._run_tool, use, scope)
+                self._spawn(self._run_tool, use, scope, self._tool_queue.join())
             case AskPolicy(use=use):
                 self._spawn(self._ask_policy, use)
             case AskGuard(turn=turn):
@@ -353,9 +354,9 @@ class SessionActor:
         else:
             await self.mailbox.send(Posted(post_id, echo))
 
-    async def _run_tool(self, use: ToolUse, scope: trio.CancelScope) -> None:
+    async def _run_tool(self, use: ToolUse, scope: trio.CancelScope, turn: Turn) -> None:
         with scope:
-            result = await self._tools.run(use, self._tool_context(use))
+            result = await self._tools.run(use, self._tool_context(use), turn)
             await self.mailbox.send(ToolFinished(use.id, result))
         if self._tool_scopes.get(use.id) is scope:
             del self._tool_scopes[use.id]

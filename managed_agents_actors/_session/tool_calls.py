@@ -6,7 +6,8 @@ What a tool raises stays in the local log; the model learns only the exception's
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,41 @@ from .handlers import HandlerAdapter
 # A result longer than this (characters of text) is cut: the provider moves anything over 100,000 out of the model's
 # sight into a file anyway ("Limits"), and a request may not exceed 32 MB.
 MAX_RESULT_CHARS = 1_000_000
+
+
+class Queue:
+    """Keeps the calls of one session in their order: each may ask for its place under the limit after the one before.
+
+    trio runs tasks that become ready together in any order; tools with effects need the order the model chose.
+    """
+
+    def __init__(self) -> None:
+        self._last = trio.Event()
+        self._last.set()
+
+    def join(self) -> Turn:
+        """Stand behind every call that has joined before."""
+        before, self._last = self._last, trio.Event()
+        return Turn(before, self._last)
+
+
+class Turn:
+    """A call's place in the queue."""
+
+    def __init__(self, before: trio.Event, passed: trio.Event) -> None:
+        self._before = before
+        self._passed = passed
+
+    @asynccontextmanager
+    async def under(self, limiter: trio.CapacityLimiter) -> AsyncIterator[None]:
+        """Wait for the turn, then for a place under the limit; the next call's turn comes once it is had."""
+        try:
+            await self._before.wait()
+            async with limiter:
+                self._passed.set()
+                yield
+        finally:
+            self._passed.set()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +75,9 @@ class ToolRunner:
     expose_exceptions: bool
     log: Any
 
-    async def run(self, use: ToolUse, context: ToolContext) -> ToolResult:
-        """Run a call under the limit and give its result, whatever happened. Only cancellation comes out."""
-        async with self.limiter:
+    async def run(self, use: ToolUse, context: ToolContext, turn: Turn) -> ToolResult:
+        """Run a call in its turn and give its result, whatever happened. Only cancellation comes out."""
+        async with turn.under(self.limiter):
             output = await self._guarded(use, context)
         return ToolResult(tool_use_id=use.id, content=_blocks(output.content), is_error=output.is_error)
 

@@ -6,9 +6,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from .._model import Terminal
-from .ledger import Ledger
-from .mail import Goal, Message, Token
+from ..._model import Terminal
+from ..ledger import Ledger
+from ..mail import Goal, Message, Token
 
 REPROMPT = (
     "You ended your turn without calling the `{tool}` tool. Call it now with your final answer; "
@@ -30,9 +30,10 @@ class Request:
 
     Attributes:
         input: What starts it; ``None`` for a turn that was not started from here.
-        delivery: Who waits for the input's acceptance.
+        delivery: Who waits for the input's acceptance, while the input has not gone out.
         results: Who waits for the terminal.
         is_kickoff: Whether the session was opened with it.
+        ledger: What it has produced.
         post_id: The delivery that carries its input, once there is one.
         sent: Whether the input has left this process.
         begun: Whether the provider has shown work on it.

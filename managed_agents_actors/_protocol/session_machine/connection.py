@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from .._errors import APIError, AuthenticationError, ManagedAgentsError, NotFoundError, PermissionDeniedError
-from .mail import Attach, Backoff, CancelTimer, Effect, Report, SetTimer
+from ..._errors import APIError, AuthenticationError, ManagedAgentsError, NotFoundError, PermissionDeniedError
+from ..mail import Attach, Backoff, CancelTimer, Effect, Report, SetTimer
 
 Phase: TypeAlias = Literal["opening", "attaching", "live", "reconnecting", "closed"]
 

@@ -1,0 +1,151 @@
+"""What this process does about the open calls: each is taken up at most once, and dropped when it is closed.
+
+The open calls themselves are the log's to know. A result in hand is kept until the log shows that its call is closed.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from ..._model import ToolResult, ToolUse
+from ..mail import Answer, AskPolicy, CancelTool, Confirmation, PolicySpoke, Report, RunTool
+from ..outbox import Stage
+from .core import Core
+from .postman import Postman
+
+Standing: TypeAlias = Literal["run", "gated", "left", "provider"]
+
+
+class Calls:
+    """The calls this process has taken up, or has left alone, by id.
+
+    Attributes:
+        running: Calls whose tool runs.
+        left: Calls that are another client's.
+        unanswerable: Gated calls that nobody here can decide.
+        results: Results in hand.
+    """
+
+    def __init__(self, core: Core, postman: Postman) -> None:
+        self._core = core
+        self._postman = postman
+        self._taken: set[str] = set()
+        self._asked: set[str] = set()
+        self._problems: dict[str, str] = {}
+        self.running: set[str] = set()
+        self.left: set[str] = set()
+        self.unanswerable: set[str] = set()
+        self.results: dict[str, ToolResult] = {}
+
+    def standing(self, use: ToolUse) -> Standing:
+        """Say whose an open call is: ours to run, gated until somebody allows it, another client's, the provider's."""
+        # An unknown permission is a question nobody has answered yet.
+        if use.permission not in (None, "allow", "deny"):
+            return "gated"
+        if use.kind == "custom" and use.permission != "deny":
+            return "run" if self._core.settings.owns(use.name) else "left"
+        return "provider"
+
+    def is_busy(self, call_id: str) -> bool:
+        """Whether something is being done about the call right here."""
+        return call_id in self.running or (call_id in self._asked and call_id not in self.unanswerable)
+
+    def note_problem(self, call_id: str, problem: str) -> None:
+        """The call cannot be run, for this reason."""
+        self._problems[call_id] = problem
+
+    def take_up(self) -> None:
+        """Begin with every open call that nobody has begun with."""
+        for use in self._core.log.calls.values():
+            if use.id in self._taken:
+                continue
+            standing = self.standing(use)
+            if standing == "gated":
+                self._take_up_gated(use)
+            elif standing == "run":
+                self._run(use)
+            elif standing == "left" and use.id not in self.left:
+                self.left.add(use.id)
+                self._core.emit(Report("call_left_to_others", f"{use.name} ({use.id})"))
+
+    def finished(self, call_id: str, result: ToolResult) -> None:
+        """A tool has given its result: post it, unless nobody wants it any more."""
+        use = self._core.log.calls.get(call_id)
+        if use is not None and call_id in self.running:
+            self._answer(use, result)
+
+    def decided(self, mail: PolicySpoke) -> None:
+        """The policy has given its verdict."""
+        use = self._core.log.calls.get(mail.tool_use_id)
+        if use is None or use.id not in self._asked:
+            return
+        if mail.verdict is None:
+            self.unanswerable.add(use.id)
+            return
+        self._asked.discard(use.id)
+        self._taken.add(use.id)
+        if use.kind != "custom":
+            self._core.outbox.add(Confirmation(use.id, mail.verdict, mail.message))
+        elif mail.verdict == "allow":
+            self._run(use)
+        else:
+            self._refuse(use, mail.message or "This call was denied.")
+
+    def post_again(self, use: ToolUse) -> None:
+        """The provider never got the result in hand."""
+        self._core.reposted = True
+        self._core.outbox.add(Answer(use, self.results[use.id]))
+
+    def put_away(self, call_id: str) -> None:
+        """The call is closed: whatever is still being done about it is in vain."""
+        self._let_go(call_id)
+        self._taken.discard(call_id)
+        self._problems.pop(call_id, None)
+
+    def abandon(self) -> None:
+        """Stop caring for every open call: none is taken up again."""
+        for call_id in self._core.log.calls:
+            self._let_go(call_id)
+            self._taken.add(call_id)
+
+    def _let_go(self, call_id: str) -> None:
+        if call_id in self.running:
+            self._core.emit(CancelTool(call_id))
+        for group in (self.running, self._asked, self.left, self.unanswerable):
+            group.discard(call_id)
+        self.results.pop(call_id, None)
+        for delivery in self._core.outbox.of_call(call_id):
+            if delivery.stage is Stage.FLYING:
+                delivery.seen = True  # however its request ends, it does not matter any more
+            else:
+                self._postman.accepted(delivery)
+
+    def _take_up_gated(self, use: ToolUse) -> None:
+        verdict = self._core.log.verdicts.get(use.id)
+        if verdict is not None:
+            if verdict == "allow" and use.kind == "custom":
+                self._run(use)
+        elif use.id not in self._asked:
+            self._asked.add(use.id)
+            if self._core.settings.has_policy:
+                self._core.emit(AskPolicy(use))
+            else:
+                self.unanswerable.add(use.id)
+
+    def _run(self, use: ToolUse) -> None:
+        problem = self._problems.pop(use.id, None)
+        if problem is not None:
+            self._refuse(use, f"This call could not be run: {problem}.")
+            return
+        self._taken.add(use.id)
+        self.running.add(use.id)
+        self._core.emit(RunTool(use))
+
+    def _refuse(self, use: ToolUse, told: str) -> None:
+        self._answer(use, ToolResult(tool_use_id=use.id, content=({"type": "text", "text": told},), is_error=True))
+
+    def _answer(self, use: ToolUse, result: ToolResult) -> None:
+        self._taken.add(use.id)
+        self.running.discard(use.id)
+        self.results[use.id] = result
+        self._core.outbox.add(Answer(use, result))

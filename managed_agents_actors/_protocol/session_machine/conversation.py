@@ -1,0 +1,299 @@
+"""The requests of a session, one at a time: how each begins, and the one way in which each ends.
+
+Whatever ends a request, a result, a failure of ours or the end of the session, its terminal is announced once and
+everybody who waits for it is answered.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+
+from ..._errors import ActorGone, MailboxFull, ManagedAgentsError, SessionError, SessionGone, SessionTimeout
+from ..._model import ResultError, SessionResult, Usage
+from ..ledger import Ledger
+from ..mail import (
+    Announce,
+    CancelTimer,
+    Close,
+    Interrupt,
+    Reply,
+    ReplyError,
+    Say,
+    SetTimer,
+    Token,
+)
+from ..outbox import Stage
+from .calls import Calls
+from .core import Core
+from .postman import Postman, Refused
+from .requests import Request
+
+# Messages that wait for their turn. A person types a few; a program that is hundreds ahead of its agent wants to know.
+MAX_QUEUED_MESSAGES = 256
+
+# A run that failed waits this long (seconds) for its interrupt to be taken, so that the provider stops working.
+INTERRUPT_GRACE = 2.0
+
+
+class Conversation:
+    """The requests of one session.
+
+    Attributes:
+        active: The request in progress.
+        queue: Requests that wait for their turn.
+    """
+
+    def __init__(self, core: Core, postman: Postman, calls: Calls) -> None:
+        self._core = core
+        self._postman = postman
+        self._calls = calls
+        self._last = Ledger()
+        self._winding_down = False
+        # A run that resumes a session without saying anything waits for the end of what the session is doing.
+        settings = core.settings
+        self._waits_for_last = settings.kickoff_token if settings.kickoff is None else None
+        self.active: Request | None = None
+        self.queue: deque[Request] = deque()
+        if settings.kickoff is not None:
+            waiting = [] if settings.kickoff_token is None else [settings.kickoff_token]
+            self.queue.append(Request(input=settings.kickoff, results=waiting, is_kickoff=True))
+
+    @property
+    def ledger(self) -> Ledger:
+        """The account of the current request, or of the last one."""
+        return self.active.ledger if self.active is not None else self._last
+
+    # --- beginning ------------------------------------------------------------------------------------------------
+
+    def say(self, mail: Say) -> None:
+        """A caller has something to say: now, or when its turn comes."""
+        if len(self.queue) >= MAX_QUEUED_MESSAGES:
+            full = MailboxFull(f"{MAX_QUEUED_MESSAGES} messages wait for their turn already; wait for terminals first")
+            for token in (mail.delivery, mail.result):
+                self._answer(token, full)
+            return
+        waiting = [] if mail.result is None else [mail.result]
+        request = Request(input=mail.input, delivery=mail.delivery, results=waiting)
+        self.queue.append(request)
+        self.start_next()
+        if request.delivery is not None:
+            self._core.emit(Reply(request.delivery, "queued"))
+            request.delivery = None
+
+    def start_next(self) -> None:
+        """Begin with the next request, if the session is free for it."""
+        core = self._core
+        if self.active is not None or not self.queue or self._winding_down or not core.connection.live:
+            return
+        if core.outbox.conversing() or core.log.status == "running" or core.log.unread_input:
+            return  # an input is still on its way, or the session is at work for somebody else
+        request = self.queue.popleft()
+        self.active = request
+        if request.input is not None:
+            request.post_id = core.outbox.add(request.input, request.delivery).id
+            request.delivery = None
+        if core.settings.timeout is not None and not core.settings.one_shot:
+            core.emit(SetTimer("deadline", core.settings.timeout))
+
+    def begin_foreign(self) -> Request:
+        """Somebody else has spoken to the session: that is a request too, with an account of its own."""
+        self.active = Request()
+        return self.active
+
+    def reopen(self) -> Request:
+        """The session works though nobody has spoken: the last request goes on, and so does its account."""
+        self.active = Request(ledger=self._last, begun=True)
+        return self.active
+
+    def interrupt(self, token: Token) -> None:
+        """A caller wants the current request cut short."""
+        log = self._core.log
+        if self.active is None and log.status != "running" and log.waiting_for is None:
+            self._core.emit(Reply(token, None))  # nothing is going on that could be cut short
+            return
+        if self.active is not None:
+            self.active.interrupted = True
+        self._calls.abandon()
+        self._core.outbox.add(Interrupt(), token)
+
+    # --- ending ---------------------------------------------------------------------------------------------------
+
+    def finish(self, request: Request, result: SessionResult, error: ManagedAgentsError | None = None) -> None:
+        """The one place where a request ends: its terminal is announced, once, and its callers are answered."""
+        self.retire(request)
+        self._core.flush()
+        self._core.emit(Announce(result))
+        self._answer(request.delivery, error, "delivered")
+        for token in request.results:
+            self._answer(token, error, result)
+        if self._core.settings.one_shot and request.results:
+            self._wind_down()
+
+    def retire(self, request: Request) -> None:
+        """Forget a request without a word: it is over, and its account becomes the last one."""
+        if request in self.queue:
+            self.queue.remove(request)
+            return
+        self.active = None
+        self._last = request.ledger
+        if self._core.settings.timeout is not None and not self._core.settings.one_shot:
+            self._core.emit(CancelTimer("deadline"))
+
+    def fail(
+        self, request: Request, failure: ManagedAgentsError | Callable[[SessionResult], SessionError]
+    ) -> ManagedAgentsError:
+        """End a request on our side: stop the work on it, here and at the provider, and announce the failure."""
+        core = self._core
+        stopped = core.log.stopped
+        reason = stopped.stop_reason if stopped is not None else None
+        result = request.ledger.result(core.session_id, "terminated", reason)
+        error = failure if isinstance(failure, ManagedAgentsError) else failure(result)
+        resumable = core.session_id is not None and not isinstance(error, SessionGone)
+        told = ResultError(type=type(error).__name__, message=str(error), exception=error)
+        result = replace(result, error=told, resumable=resumable)
+        if isinstance(error, SessionError):
+            error.result = result
+        if request is self.active:
+            self._release(request, error, resumable=resumable)
+        self.finish(request, result, error)
+        return error
+
+    def _release(self, request: Request, error: ManagedAgentsError, *, resumable: bool) -> None:
+        """Stop the work on a request: its tools, its unsent input, and the provider's own work on it."""
+        log, outbox = self._core.log, self._core.outbox
+        unseen = request.sent and not request.begun
+        self._calls.abandon()
+        carrier = None if request.post_id is None else outbox.get(request.post_id)
+        if carrier is not None and carrier.stage is not Stage.FLYING:
+            self._postman.given_up(carrier, error)
+        if (
+            resumable
+            and self._core.connection.live
+            and (unseen or log.status == "running" or log.waiting_for is not None)
+        ):
+            outbox.add(Interrupt())
+
+    def refused(self, refused: Refused) -> None:
+        """The provider will never take an input: what hangs on it fails."""
+        delivery, error, request = refused.delivery, refused.error, self.active
+        self._postman.given_up(delivery, error)
+        if request is None:
+            return
+        if request.post_id == delivery.id:
+            request.sent = False
+            self.fail(request, error)
+            if request.is_kickoff and not self._core.settings.one_shot:
+                self.close(error)
+        elif delivery.tool_use_id is not None and delivery.token is None:
+            name = self._core.log.calls[delivery.tool_use_id].name
+            message = f"the answer to call {delivery.tool_use_id} ({name}) was refused: {error}"
+
+            def failure(result: SessionResult) -> SessionError:
+                failed = SessionError(message, result=result)
+                failed.__cause__ = error
+                return failed
+
+            self.fail(request, failure)
+
+    def deadline(self) -> None:
+        """Time is up for the request in progress; for a run, for the one it is about."""
+        message = f"the request did not end within {self._core.settings.timeout} seconds"
+        requests = [r for r in (self.active, *self.queue) if r is not None]
+        if self._core.settings.one_shot:
+            requests = [r for r in requests if r.results]
+        if self._waits_for_last is not None:
+            requests = [Request(results=[self._waits_for_last])]
+            self._waits_for_last = None
+            self.queue.extend(requests)
+        if requests:
+            self.fail(requests[0], lambda result: SessionTimeout(message, result=result))
+
+    def history_is_read(self) -> None:
+        """The log of a session that existed before is read: see what is still to be done."""
+        if self._core.log.status in ("terminated", "deleted"):
+            self.end_session(None)
+        elif self._waits_for_last is not None:
+            token, self._waits_for_last = self._waits_for_last, None
+            if self.active is not None:
+                self.active.results.append(token)
+            else:
+                self._nothing_to_do([token])
+
+    def drop_foreign(self, request: Request) -> None:
+        """The provider has dropped the input of another client, or of an earlier run: it is no request any more."""
+        self.retire(request)
+        self._nothing_to_do(request.results)
+
+    def _nothing_to_do(self, tokens: list[Token]) -> None:
+        """Answer those who wait for a request that is not there with the state the session was left in."""
+        stopped = self._core.log.stopped
+        known = self._last.result(
+            self._core.session_id,
+            stopped.terminal if stopped is not None else "end_turn",
+            stopped.stop_reason if stopped is not None else None,
+            error=self._core.log.error,
+        )
+        for token in tokens:
+            self._core.emit(Reply(token, replace(known, turns=0, usage=Usage())))
+        if tokens and self._core.settings.one_shot:
+            self._wind_down()
+
+    def end_session(self, cause: ManagedAgentsError | None) -> None:
+        """The session cannot go on: it is gone (no cause given), or the cause forbids it."""
+        ended: ManagedAgentsError = cause or self._gone(self.ledger)
+        for request in self._requests():
+            ended = self.fail(request, cause or self._gone(request.ledger))
+        self.close(ended)
+
+    def terminated(self) -> None:
+        """The provider has ended the session: a result for the request in progress, and the end of all others."""
+        core, request = self._core, self.active
+        if request is not None:
+            request.ledger.end_turn()
+            self.finish(
+                request,
+                request.ledger.result(core.session_id, "terminated", None, error=core.log.error, resumable=False),
+            )
+        self.close(None, self._gone(self._last))
+
+    def close(self, error: ManagedAgentsError | None, told: ManagedAgentsError | None = None) -> None:
+        """End: nobody who waits is left without an answer."""
+        core = self._core
+        if core.closed:
+            return
+        gone = told or error or ActorGone("the session has ended")
+        for request in self._requests():
+            self.fail(request, gone)
+        self._answer(self._waits_for_last, gone)
+        for delivery in core.outbox:
+            self._postman.given_up(delivery, gone)
+        core.flush()
+        core.connection.phase = "closed"
+        core.closed = True
+        core.emit(Close(error))
+
+    def close_if_wound_down(self) -> None:
+        """A run that is over closes as soon as its interrupt, if it needed one, is taken."""
+        if self._winding_down and not self._postman.interrupting():
+            self.close(None)
+
+    def _wind_down(self) -> None:
+        self._winding_down = True
+        if self._postman.interrupting():
+            self._core.emit(SetTimer("grace", INTERRUPT_GRACE))
+
+    def _requests(self) -> list[Request]:
+        return [request for request in (self.active, *self.queue) if request is not None]
+
+    def _answer(self, token: Token | None, error: ManagedAgentsError | None, value: object = None) -> None:
+        if token is not None:
+            self._core.emit(Reply(token, value) if error is None else ReplyError(token, error))
+
+    def _gone(self, ledger: Ledger) -> SessionGone:
+        session_id = self._core.session_id
+        return SessionGone(
+            f"session {session_id or '(unknown)'} is gone: deleted, terminated or never there; start a new one",
+            result=ledger.result(session_id, "terminated", None, resumable=False),
+        )

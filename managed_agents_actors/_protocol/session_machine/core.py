@@ -1,0 +1,114 @@
+"""What the parts of the session machine share: the settings, the two sides of the truth, and the effects to perform.
+
+It holds and hands out; it decides nothing. Effects come out in the order in which they were asked for, and events are
+shown to observers before anything that follows from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..._model import Event
+from ..consolidate import SessionLog
+from ..mail import Deliver, Effect, Goal, Look, Message, Origin, Report, Token
+from ..outbox import Outbox
+from .connection import Connection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineSettings:
+    """What a session was asked to be. All times in seconds.
+
+    Attributes:
+        resumed: Whether the session existed before.
+        one_shot: Whether the machine closes after one request (a run), or lives on.
+        owns: Whether a custom tool of this name is this process's to run.
+        has_policy: Whether a confirmation policy can be asked.
+        has_guard: Whether a turn guard can be asked.
+        max_turns: Turns a request may take.
+        terminal_tool: The tool whose call completes a request.
+        require_terminal_tool: Whether it is asked for when it was not called.
+        max_reprompts: How often it is asked for.
+        timeout: For a request; for a run, from its very start.
+        kickoff: What the session is opened with.
+        kickoff_token: Who waits for the first request's terminal.
+        unresolved_after: Quiet before a wait that nobody here can end is looked into.
+        max_attempts: Losses of the stream in a row after which the session gives up.
+        healthy_after: Life after which a stream counts as healthy.
+    """
+
+    resumed: bool = False
+    one_shot: bool = False
+    owns: Callable[[str], bool] = lambda _name: True
+    has_policy: bool = False
+    has_guard: bool = False
+    max_turns: int = 50
+    terminal_tool: str | None = None
+    require_terminal_tool: bool = False
+    max_reprompts: int = 2
+    timeout: float | None = None
+    kickoff: Message | Goal | None = None
+    kickoff_token: Token | None = None
+    unresolved_after: float = 10.0
+    max_attempts: int | None = None
+    healthy_after: float = 10.0
+
+
+class Core:
+    """The shared state of one machine.
+
+    Attributes:
+        settings: What the session was asked to be.
+        log: The provider's side of the truth.
+        outbox: Inputs on their way.
+        connection: Where the stream stands.
+        session_id: The provider's id, once known.
+        replaying: Whether the history of a resumed session is being read for the first time.
+        looking: Whether a look at the provider is under way.
+        reposted: Whether an answer may have been given twice, so that an empty cycle may follow.
+        closed: Whether the machine has ended.
+    """
+
+    def __init__(self, settings: MachineSettings) -> None:
+        self.settings = settings
+        self.log = SessionLog()
+        self.outbox = Outbox()
+        self.connection = Connection(max_attempts=settings.max_attempts, healthy_after=settings.healthy_after)
+        self.session_id: str | None = None
+        self.replaying = settings.resumed
+        self.looking = False
+        self.reposted = False
+        self.closed = False
+        self._effects: list[Effect] = []
+        self._shown: list[Event] = []
+        self._origin: Origin = "live"
+
+    def emit(self, *effects: Effect) -> None:
+        """Ask for effects."""
+        self._effects += effects
+
+    def show(self, event: Event, origin: Origin) -> None:
+        """Hand an event to the observers; those that come together go together."""
+        if origin != self._origin:
+            self.flush()
+            self._origin = origin
+        self._shown.append(event)
+
+    def flush(self) -> None:
+        """Let what follows come after every event shown so far."""
+        if self._shown:
+            self._effects.append(Deliver(self._shown, self._origin))
+            self._shown = []
+
+    def take_effects(self) -> list[Effect]:
+        """Give everything asked for since the last time."""
+        self.flush()
+        effects, self._effects = self._effects, []
+        return effects
+
+    def look(self) -> None:
+        """Read the whole history and the session's status, unless that is being done."""
+        if not self.looking:
+            self.looking = True
+            self.emit(Look(), Report("looking", "reading the history to settle what is unclear"))

@@ -1,0 +1,117 @@
+"""When nothing moves: is that the provider at work, or does somebody wait for what can never come?
+
+A session that is quiet although somebody waits is looked into after a while: history and status are read again, and
+only then a conclusion is drawn. So no server, however it misbehaves, leaves a request hanging.
+"""
+
+from __future__ import annotations
+
+from ..._errors import UnresolvedRequiresAction
+from ..mail import CancelTimer, SetTimer
+from .calls import Calls
+from .conversation import Conversation
+from .core import Core
+from .requests import Request
+from .turns import Turns
+
+
+class Quiet:
+    """Watches for waits that nobody here can end.
+
+    Attributes:
+        turns: Where a conclusion that ends a turn goes.
+    """
+
+    def __init__(self, core: Core, calls: Calls, conversation: Conversation, turns: Turns) -> None:
+        self._core = core
+        self._calls = calls
+        self._conversation = conversation
+        self._armed = False
+        self._due = False
+        self.turns = turns
+
+    def watch(self) -> None:
+        """See whether the session is stalled now; called after every mail."""
+        if not self._is_stalled():
+            self.broken()
+            return
+        request = self._conversation.active
+        if request is not None and self._needs_action():
+            self._surface_action(request)
+        elif not self._armed:
+            self._armed = True
+            self._core.emit(SetTimer("stall", self._core.settings.unresolved_after))
+
+    def broken(self) -> None:
+        """Something moves."""
+        self._due = False
+        if self._armed:
+            self._armed = False
+            self._core.emit(CancelTimer("stall"))
+
+    def lasted(self) -> None:
+        """It has been quiet for long enough: look."""
+        self._armed, self._due = False, True
+        self._core.look()
+
+    def looked(self, status: str | None) -> None:
+        """A look is over: if it brought nothing new, draw the conclusion that the state allows."""
+        if not self._due or not self._is_stalled():
+            return
+        self._due = False
+        if status in ("running", "rescheduling"):
+            return
+        request, log = self._conversation.active, self._core.log
+        if request is None:
+            log.status, log.unread_input = "idle", False  # no event said so, but the session itself was asked
+        elif log.waiting_for is not None:
+            self._resolve_wait(request, log.waiting_for)
+        elif log.stopped is not None:
+            self.turns.end(request, log.stopped.terminal, log.stopped.stop_reason)
+        else:
+            log.unread_input = False
+            self._conversation.drop_foreign(request)
+
+    def _is_stalled(self) -> bool:
+        """Whether the provider is quiet, nothing is under way here, and yet somebody waits."""
+        core, request, log = self._core, self._conversation.active, self._core.log
+        if not core.connection.live or core.looking or len(core.outbox) or self._calls.running:
+            return False
+        if request is None:
+            return bool(self._conversation.queue)
+        if request.boundaries or any(self._calls.is_busy(call_id) for call_id in log.calls):
+            return False
+        return log.status == "idle" or (log.unread_input and request.input is None and not request.begun)
+
+    def _needs_action(self) -> bool:
+        """Whether all that is waited for is known, and part of it is a confirmation that nobody here can give."""
+        waited = self._core.log.waiting_for
+        if not waited or not all(self._core.log.knows(call_id) for call_id in waited):
+            return False
+        still_open = [call_id for call_id in waited if call_id in self._core.log.calls]
+        gated = [call_id for call_id in still_open if call_id in self._calls.unanswerable]
+        return bool(gated) and all(i in self._calls.unanswerable or i in self._calls.left for i in still_open)
+
+    def _surface_action(self, request: Request) -> None:
+        result = request.ledger.result(self._core.session_id, "requires_action", self._stop_reason())
+        self._conversation.finish(request, result)
+
+    def _resolve_wait(self, request: Request, waited: tuple[str, ...]) -> None:
+        log = self._core.log
+        still_open = [log.calls[call_id] for call_id in waited or log.calls if call_id in log.calls]
+        lost = [use for use in still_open if use.id in self._calls.results]
+        if lost:
+            for use in lost:
+                self._calls.post_again(use)
+        elif still_open:
+            self._surface_action(request)
+        elif not waited or not all(log.knows(call_id) for call_id in waited):
+            reason = self._stop_reason()
+            message = f"the session waits for calls that neither its stream nor its history knows: {reason!r}"
+            self._conversation.fail(
+                request, lambda result: UnresolvedRequiresAction(message, result=result, stop_reason=reason)
+            )
+
+    def _stop_reason(self) -> object:
+        stopped = self._core.log.stopped
+        return stopped.stop_reason if stopped is not None else None

@@ -1,0 +1,127 @@
+"""The turns of the request in progress: where one ends, and whether the request ends with it.
+
+A turn ends when the session stops, for good or for a call, and also when the model goes on after calls that no stop
+was ever told of. After each the guard may halt, and the limit is checked; then the request goes on or is concluded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..._errors import MaxTurnsExceeded, TurnHalted
+from ..._model import Halt, Terminal
+from ..facts import Idled
+from ..mail import AskGuard, Message
+from .conversation import Conversation
+from .core import Core
+from .requests import REPROMPT, Boundary, Request
+
+
+class Turns:
+    """Judges every stop of the session.
+
+    Attributes:
+        only_duplicate: Whether nothing but a second answer to a call has come since the last stop. A provider may
+            run an empty cycle after one, and its stop ends nothing.
+    """
+
+    def __init__(self, core: Core, conversation: Conversation) -> None:
+        self._core = core
+        self._conversation = conversation
+        self.only_duplicate = False
+
+    def stopped(self, idle: Idled) -> None:
+        """The session is idle: see what that means for the request in progress."""
+        request = self._conversation.active
+        if request is None:
+            return
+        if self._core.log.waiting_for is not None:
+            if request.round:
+                self.end(request, "requires_action", idle.stop_reason)
+        elif self._core.replaying:
+            self.end(request, idle.terminal, idle.stop_reason)
+        elif not request.begun:
+            pass  # said before the provider had begun on this request; if it is its end after all, a look will tell
+        elif self.only_duplicate:
+            self.only_duplicate = False
+        else:
+            self.end(request, idle.terminal, idle.stop_reason)
+
+    def model_goes_on(self, request: Request) -> None:
+        """A model request begins: if calls were open before and all are answered, a turn ended unsaid."""
+        if request.round and request.round.isdisjoint(self._core.log.calls):
+            self.end(request, "requires_action", None)
+
+    def end(self, request: Request, terminal: Terminal, stop_reason: Any) -> None:
+        """A turn is over."""
+        request.round.clear()
+        request.ledger.end_turn()
+        if self._core.replaying:
+            if terminal != "requires_action":
+                self._conversation.retire(request)
+        elif self._core.settings.has_guard:
+            request.boundaries.append(Boundary(terminal, stop_reason))
+            self._core.flush()
+            turn = request.ledger.turn_result(self._core.session_id or "", terminal, stop_reason)
+            self._core.emit(AskGuard(turn))
+        else:
+            self._passed(request, terminal, stop_reason)
+
+    def guard_spoke(self, halt: Halt | None) -> None:
+        """The guard has given its verdict on the oldest turn it was asked about."""
+        request = self._conversation.active
+        if request is None or not request.boundaries:
+            return  # the request ended while its guard was thinking
+        boundary = request.boundaries.popleft()
+        if halt is None:
+            self._passed(request, boundary.terminal, boundary.stop_reason)
+            return
+        reason = halt.reason
+        message = f"the turn guard halted the request after turn {request.ledger.turns}: {reason!r}"
+        self._conversation.fail(request, lambda result: TurnHalted(message, result=result, reason=reason))
+
+    def _passed(self, request: Request, terminal: Terminal, stop_reason: Any) -> None:
+        if terminal != "requires_action":
+            self._conclude(request, terminal, stop_reason)
+        elif request.ledger.turns >= self._core.settings.max_turns:
+            self._fail_max_turns(request)
+
+    def _fail_max_turns(self, request: Request) -> None:
+        allowed = self._core.settings.max_turns
+        message = f"the request wants another turn after {allowed}; raise max_turns if it may go on"
+        self._conversation.fail(request, lambda result: MaxTurnsExceeded(message, result=result))
+
+    def _conclude(self, request: Request, terminal: Terminal, stop_reason: Any) -> None:
+        """The request's last turn is over, unless the terminal tool has to be asked for."""
+        settings = self._core.settings
+        if self._lacks_terminal_tool(request, stop_reason):
+            if request.reprompts < settings.max_reprompts:
+                self._reprompt(request)
+                return
+            terminal, stop_reason = "end_turn", "no_terminal_tool"
+        error = self._core.log.error if terminal == "terminated" else None
+        result = request.ledger.result(self._core.session_id, terminal, stop_reason, error=error)
+        self._conversation.finish(request, result)
+
+    def _lacks_terminal_tool(self, request: Request, stop_reason: Any) -> bool:
+        settings = self._core.settings
+        ended_by_itself = _name(stop_reason) == "end_turn" and not request.interrupted and request.input is not None
+        was_called = settings.terminal_tool in request.ledger.custom_tool_names
+        return settings.require_terminal_tool and ended_by_itself and not was_called
+
+    def _reprompt(self, request: Request) -> None:
+        if request.ledger.turns >= self._core.settings.max_turns:
+            self._fail_max_turns(request)
+            return
+        request.reprompts += 1
+        request.begun = request.sent = False
+        prompt = Message(REPROMPT.format(tool=self._core.settings.terminal_tool))
+        request.post_id = self._core.outbox.add(prompt).id
+
+
+def _name(stop_reason: Any) -> str | None:
+    """The bare name of a stop reason, for providers that wrap it and for those that do not."""
+    if isinstance(stop_reason, dict):
+        kind = stop_reason.get("type")
+        return kind if isinstance(kind, str) else None
+    return stop_reason if isinstance(stop_reason, str) else None
