@@ -261,7 +261,7 @@ VIOLATIONS: list[tuple[Law, str, str, str]] = [
 ]
 
 SOUND = {
-    "__init__.py": "from ._session.ok import x",
+    "__init__.py": "from typing import TYPE_CHECKING\nfrom ._session.ok import x\nif TYPE_CHECKING:\n from . import testing",
     "_errors.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n from ._model import x",
     "_model.py": "from ._errors import x",
     "_config.py": "",
@@ -273,7 +273,6 @@ SOUND = {
     "_session/ok.py": "def f():\n import pydantic\n from ..actors.ok import x",
     "actors/ok.py": "import trio\nfrom .._errors import x",
     "claude/__init__.py": "",
-    "__init__.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n from . import testing",
     "testing/__init__.py": "",
     "testing/a.py": "import h11\nfrom .._session.ok import x",
     "_cli/ok.py": "from ..testing import x",

@@ -114,10 +114,14 @@ class Live:
 
 @dataclass(frozen=True, slots=True)
 class Detached:
-    """The stream is gone: cleanly (no cause) or by a failure; or it, or its listing, never came to be."""
+    """The stream is gone: cleanly (no cause) or by a failure; or it, or its listing, never came to be.
+
+    ``wait`` is the shortest time in seconds that the provider asked for before the next attempt, if it did.
+    """
 
     generation: int
     cause: ManagedAgentsError | None
+    wait: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

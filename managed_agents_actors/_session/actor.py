@@ -65,10 +65,11 @@ from .._protocol.mail import (
 )
 from .._protocol.session_machine import MachineSettings, SessionMachine
 from ..actors import Mailbox, PendingReply, Replies, Subscribers
+from ..providers.contract import EventSource
 from ..telemetry import get_logger
 from .feeds import Feeds, Watcher
 from .options import SessionOptions
-from .tool_calls import Queue, ToolRunner, Turn
+from .tool_calls import Place, Queue, ToolRunner
 
 # Pieces of mail that may wait. The actor empties its mailbox in one go, so this is how far it may fall behind within
 # one turn of its loop; a reader that is ahead of it waits, and with it, by TCP, the provider.
@@ -311,8 +312,10 @@ class SessionActor:
 
     async def _read_stream(self, generation: int, read_history: bool) -> None:  # noqa: FBT001 -- nurseries pass arguments by position
         cause: ManagedAgentsError | None = None
+        source: EventSource | None = None
         try:
             async with self._provider.open_stream(self._connection, self.session_id or "") as stream:
+                source = stream
                 await self.mailbox.send(Attached(generation))
                 if read_history:
                     await self._read_history(generation)
@@ -324,7 +327,7 @@ class SessionActor:
             pass
         except ManagedAgentsError as error:
             cause = error
-        await self.mailbox.send(Detached(generation, cause))
+        await self.mailbox.send(Detached(generation, cause, None if source is None else source.retry))
 
     async def _read_history(self, generation: int) -> None:
         # The stream is attached and not read meanwhile: what it brings waits in the socket's buffers.
@@ -354,9 +357,9 @@ class SessionActor:
         else:
             await self.mailbox.send(Posted(post_id, echo))
 
-    async def _run_tool(self, use: ToolUse, scope: trio.CancelScope, turn: Turn) -> None:
+    async def _run_tool(self, use: ToolUse, scope: trio.CancelScope, place: Place) -> None:
         with scope:
-            result = await self._tools.run(use, self._tool_context(use), turn)
+            result = await self._tools.run(use, self._tool_context(use), place)
             await self.mailbox.send(ToolFinished(use.id, result))
         if self._tool_scopes.get(use.id) is scope:
             del self._tool_scopes[use.id]

@@ -6,15 +6,17 @@ What a tool raises stays in the local log; the model learns only the exception's
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import trio
 
-from .._errors import ToolError
+from .._errors import ConfigurationError, ToolError
 from .._model import Content, ToolContext, ToolOutput, ToolResult, ToolUse
+from .._protocol.codec import encode_json
+from .._protocol.content import content_blocks
 from .handlers import HandlerAdapter
 
 # A result longer than this (characters of text) is cut: the provider moves anything over 100,000 out of the model's
@@ -32,13 +34,13 @@ class Queue:
         self._last = trio.Event()
         self._last.set()
 
-    def join(self) -> Turn:
+    def join(self) -> Place:
         """Stand behind every call that has joined before."""
         before, self._last = self._last, trio.Event()
-        return Turn(before, self._last)
+        return Place(before, self._last)
 
 
-class Turn:
+class Place:
     """A call's place in the queue."""
 
     def __init__(self, before: trio.Event, passed: trio.Event) -> None:
@@ -75,9 +77,9 @@ class ToolRunner:
     expose_exceptions: bool
     log: Any
 
-    async def run(self, use: ToolUse, context: ToolContext, turn: Turn) -> ToolResult:
+    async def run(self, use: ToolUse, context: ToolContext, place: Place) -> ToolResult:
         """Run a call in its turn and give its result, whatever happened. Only cancellation comes out."""
-        async with turn.under(self.limiter):
+        async with place.under(self.limiter):
             output = await self._guarded(use, context)
         return ToolResult(tool_use_id=use.id, content=_blocks(output.content), is_error=output.is_error)
 
@@ -119,11 +121,12 @@ def _output(name: str, value: Any) -> ToolOutput:
 
 
 def _are_blocks(content: Any) -> bool:
-    return (
-        isinstance(content, Sequence)
-        and bool(content)
-        and all(isinstance(block, Mapping) and isinstance(block.get("type"), str) for block in content)
-    )
+    try:
+        blocks = content_blocks(content)
+        encode_json(blocks)
+    except (ConfigurationError, ValueError):
+        return False
+    return True
 
 
 def _cut(output: ToolOutput) -> ToolOutput:

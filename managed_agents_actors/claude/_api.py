@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-from .._errors import ConfigurationError
+from .._errors import ConfigurationError, TransportError
 from .._http.exchange import Call, Credential, Exchange, Outgoing
 from .._protocol.codec import encode_json
 
@@ -38,9 +38,13 @@ class Authenticator:
         """Give the headers for one attempt."""
         key: Any = self.api_key
         if callable(key):
-            key = key()
-            if inspect.isawaitable(key):
-                key = await key
+            try:
+                key = key()
+                if inspect.isawaitable(key):
+                    key = await key
+            except Exception as exc:
+                # Whatever it asks may be out of reach for a while; nothing was sent, so a session may try again.
+                raise TransportError(f"api_key= failed with {type(exc).__name__}", request_sent=False) from exc
             _check_key(key)
         header = {"authorization": f"Bearer {key}"} if self.scheme == "bearer" else {"x-api-key": key}
         return Credential(headers=header, secrets=(key,))

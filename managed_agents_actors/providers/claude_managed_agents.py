@@ -16,6 +16,7 @@ from .._errors import ConfigurationError, ProtocolError
 from .._model import Event
 from .._protocol import claude_inputs
 from .._protocol.claude_events import classify
+from .._protocol.codec import encode_json
 from .._protocol.mail import Answer, Confirmation, Goal, Input, Interrupt, Message, RawEvent
 from ..claude import ClaudeClient
 from .contract import Capabilities, EventSource, HistoryPages
@@ -202,3 +203,7 @@ def check_input(item: Input) -> None:
     event = _wire(item)
     if not isinstance(event, dict) or not isinstance(event.get("type"), str):
         raise ConfigurationError('an event must be a dictionary with a "type", such as {"type": "user.interrupt"}')
+    try:
+        encode_json(event)
+    except ValueError as error:
+        raise ConfigurationError(f"{event['type']} is {error}; nothing was sent") from error

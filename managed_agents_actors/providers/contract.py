@@ -33,6 +33,11 @@ class Capabilities:
 class EventSource(Protocol):
     """A stream of events that is attached."""
 
+    @property
+    def retry(self) -> float | None:
+        """The shortest delay in seconds that the provider wants before the next stream; ``None`` if it named none."""
+        ...
+
     async def receive_batch(self) -> list[Event]:
         """Wait for events and give all that have arrived, in order; never an empty list.
 

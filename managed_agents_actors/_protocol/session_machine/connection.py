@@ -65,13 +65,14 @@ class Connection:
             effects.append(Report("live", f"stream {self.generation} is attached and consolidated"))
         return effects
 
-    def lose(self, cause: ManagedAgentsError | None) -> list[Effect] | None:
+    def lose(self, cause: ManagedAgentsError | None, wait: float | None) -> list[Effect] | None:
         """The stream is gone: wait, then attach again; or ``None`` when the attempts are used up."""
         self.phase = "reconnecting"
         self.failures += 1
         if self._max_attempts is not None and self.failures > self._max_attempts:
             return None
-        retry_after = cause.retry_after if isinstance(cause, APIError) else None
+        refused = cause.retry_after if isinstance(cause, APIError) else None
+        retry_after = max((hint for hint in (refused, wait) if hint is not None), default=None)
         why = "the stream ended" if cause is None else f"{type(cause).__name__}: {cause}"
         return [
             CancelTimer("healthy"),

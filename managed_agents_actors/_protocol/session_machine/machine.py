@@ -212,18 +212,18 @@ class SessionMachine:
             case HistoryRead(generation=generation) if generation == connection.generation:
                 self._reader.end_listing(complete=True)
                 self._caught_up()
-            case Detached(generation=generation, cause=cause) if generation == connection.generation:
-                self._on_detached(cause)
+            case Detached(generation=generation, cause=cause, wait=wait) if generation == connection.generation:
+                self._on_detached(cause, wait)
             case _:
                 pass  # what a stream that is gone still had to say
 
-    def _on_detached(self, cause: ManagedAgentsError | None) -> None:
+    def _on_detached(self, cause: ManagedAgentsError | None, wait: float | None) -> None:
         self._reader.end_listing(complete=False)
         self._quiet.broken()
         if is_permanent(cause):
             self._lost(cause)
             return
-        effects = self.connection.lose(cause)
+        effects = self.connection.lose(cause, wait)
         if effects is None:
             self._lost(cause or StreamLost("the stream kept ending before its session did"))
         else:
