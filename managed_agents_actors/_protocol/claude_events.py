@@ -125,16 +125,20 @@ def _graded(event: Event) -> Fact:
     return Graded(outcome, usage if isinstance(usage, dict) else None)
 
 
+def _moment(event: Event) -> str | None:
+    """The time an event was processed, so that text order is time order: UTC, without the Z after the fraction."""
+    moment = _text(event, "processed_at")
+    return moment[:-1] if moment is not None and moment.endswith("Z") else None
+
+
 def _user_spoke(event: Event) -> Fact:
-    return UserSpoke(_blocks(event), taken=event.get("processed_at") is not None)
+    return UserSpoke(_blocks(event), taken=event.get("processed_at") is not None, at=_moment(event))
 
 
 def _defined_outcome(event: Event) -> Fact:
     # An outcome has no content of its own: its description stands in, so that an echo can be told from another's.
-    return UserSpoke(
-        ({"type": "text", "text": _text(event, "description") or ""},),
-        taken=event.get("processed_at") is not None,
-    )
+    described = {"type": "text", "text": _text(event, "description") or ""}
+    return UserSpoke((described,), taken=event.get("processed_at") is not None, at=_moment(event))
 
 
 def _interrupted(event: Event) -> Fact:
@@ -156,7 +160,7 @@ def _idled(event: Event) -> Fact:
     kind, named = _stop(event)
     terminal = _TERMINALS.get(kind or "", "terminated")
     waiting_for = named if terminal == "requires_action" else None
-    return Idled(terminal, event.get("stop_reason"), waiting_for, explained=kind is not None)
+    return Idled(terminal, event.get("stop_reason"), waiting_for, explained=kind is not None, at=_moment(event))
 
 
 def _thread_idled(event: Event) -> Fact:

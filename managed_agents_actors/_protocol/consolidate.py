@@ -143,6 +143,11 @@ class SessionLog:
                 pass
         return ()
 
+    def repeat(self, fact: Fact) -> None:
+        """Fold in a fact that a listing shows again: what stood before it in the listing has been dealt with."""
+        if isinstance(fact, Running | Idled):
+            self.unread_input = False
+
     def _run(self) -> None:
         self.status, self.stopped, self.waiting_for, self.error = "running", None, None, None
         self.unread_input = False

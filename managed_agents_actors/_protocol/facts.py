@@ -97,10 +97,14 @@ class Graded:
 
 @dataclass(frozen=True, slots=True)
 class UserSpoke:
-    """Input that starts or continues a turn; ``taken`` tells whether the provider has begun on it or only queued it."""
+    """Input that starts or continues a turn.
+
+    ``taken`` tells whether the provider has begun on it or only queued it; ``at`` is when, as text that sorts by time.
+    """
 
     content: Blocks
     taken: bool
+    at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +120,14 @@ class Idled:
     """The session stopped.
 
     ``waiting_for`` is ``None`` at the end of a turn; otherwise the ids of the calls that are waited for, perhaps none.
-    ``explained`` is false when the provider gave no reason at all.
+    ``explained`` is false when the provider gave no reason; ``at`` is when, in a form that sorts by time.
     """
 
     terminal: Terminal
     stop_reason: Any
     waiting_for: tuple[str, ...] | None
     explained: bool = True
+    at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

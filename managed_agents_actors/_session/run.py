@@ -9,6 +9,7 @@ from typing import Any
 import trio
 
 from .._model import Content, Outcome, ReconnectPolicy, SessionResult
+from .._protocol.session_machine import INTERRUPT_GRACE
 from ..actors import open_plain_nursery
 from ..providers import claude_managed_agents
 from ..providers.contract import Provider
@@ -173,7 +174,13 @@ async def open_session(
     async with open_plain_nursery() as nursery:
         await nursery.start(actor.run)
         session = Session(actor, provider, name)
-        yield session
+        try:
+            yield session
+        except BaseException:
+            # An interrupt that a failed request has set off is still to reach the provider, which else works on.
+            with trio.move_on_after(INTERRUPT_GRACE, shield=True):
+                await session.stop()
+            raise
         await session.stop()
         failure = session._unseen_failure()  # noqa: SLF001 -- the handle's other half
         if failure is not None:

@@ -6,7 +6,7 @@ What a tool raises stays in the local log; the model learns only the exception's
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -81,7 +81,7 @@ class ToolRunner:
         """Run a call in its turn and give its result, whatever happened. Only cancellation comes out."""
         async with place.under(self.limiter):
             output = await self._guarded(use, context)
-        return ToolResult(tool_use_id=use.id, content=_blocks(output.content), is_error=output.is_error)
+        return ToolResult(tool_use_id=use.id, content=tuple(content_blocks(output.content)), is_error=output.is_error)
 
     async def _guarded(self, use: ToolUse, context: ToolContext) -> ToolOutput:
         seconds = float("inf") if self.timeout is None else self.timeout
@@ -105,14 +105,12 @@ class ToolRunner:
 def _output(name: str, value: Any) -> ToolOutput:
     """Read what a handler gave: text, a ToolOutput, or nothing; anything else is an error the model can read."""
     match value:
-        case None | "":
+        case None:
             return ToolOutput(content="(no output)")
         case str():
-            return _cut(ToolOutput(content=value))
-        case ToolOutput(content=str() as text, is_error=is_error):
-            return _cut(ToolOutput(content=text or "(no output)", is_error=is_error))
-        case ToolOutput(content=blocks) if _are_blocks(blocks):
-            return value
+            return _cut(value, is_error=False)
+        case ToolOutput(content=content, is_error=is_error) if isinstance(content, str) or _are_blocks(content):
+            return _cut(content, is_error=is_error)
         case ToolOutput():
             problem = "a ToolOutput whose content is neither text nor content blocks"
         case _:
@@ -129,16 +127,16 @@ def _are_blocks(content: Any) -> bool:
     return True
 
 
-def _cut(output: ToolOutput) -> ToolOutput:
-    """Cut a text that is too long, and say so where the model reads it."""
-    text = output.content
-    if not isinstance(text, str) or len(text) <= MAX_RESULT_CHARS:
-        return output
-    marker = f"\n[cut: {len(text):,} characters, of which the first {MAX_RESULT_CHARS:,} are shown]"
-    return ToolOutput(content=text[:MAX_RESULT_CHARS] + marker, is_error=True)
-
-
-def _blocks(content: Content) -> tuple[Mapping[str, Any], ...]:
-    if isinstance(content, str):
-        return ({"type": "text", "text": content},)
-    return tuple(dict(block) for block in content)
+def _cut(content: Content, *, is_error: bool) -> ToolOutput:
+    """Bring content to blocks whose text is within the limit; what was cut is said where the model reads it."""
+    blocks = content_blocks(content or "(no output)")
+    room = MAX_RESULT_CHARS
+    for block in blocks:
+        text = block.get("text")
+        if not isinstance(text, str):
+            continue
+        if len(text) > room:
+            block["text"] = f"{text[:room]}\n[cut: {len(text):,} characters, of which {room:,} are shown]"
+            is_error = True
+        room = max(0, room - len(text))
+    return ToolOutput(content=blocks, is_error=is_error)

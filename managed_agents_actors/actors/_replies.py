@@ -47,6 +47,7 @@ class PendingReply:
 def fresh(error: Exception) -> Exception:
     """Give a copy of an exception that can be raised in another task: same type, arguments, attributes and cause."""
     again = type(error).__new__(type(error), *error.args)
+    again.args = error.args  # an OSError's __new__ leaves them to an __init__ that is not called here
     again.__dict__.update(error.__dict__)
     again.__cause__ = error.__cause__
     again.__suppress_context__ = error.__suppress_context__

@@ -12,8 +12,9 @@ machine ── mail finds its part
 
 from __future__ import annotations
 
+from .conversation import INTERRUPT_GRACE
 from .core import MachineSettings
 from .machine import SessionMachine
 from .reader import TEXT_DELTA
 
-__all__ = ["TEXT_DELTA", "MachineSettings", "SessionMachine"]
+__all__ = ["INTERRUPT_GRACE", "TEXT_DELTA", "MachineSettings", "SessionMachine"]

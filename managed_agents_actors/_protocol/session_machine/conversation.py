@@ -7,11 +7,12 @@ everybody who waits for it is answered.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Literal
 
 from ..._errors import ActorGone, MailboxFull, ManagedAgentsError, SessionError, SessionGone, SessionTimeout
-from ..._model import ResultError, SessionResult, Usage
+from ..._model import Event, ResultError, SessionResult, Usage
 from ..ledger import Ledger
 from ..mail import (
     Announce,
@@ -24,7 +25,7 @@ from ..mail import (
     SetTimer,
     Token,
 )
-from ..outbox import Stage
+from ..outbox import Delivery, Stage
 from .calls import Calls
 from .core import Core
 from .postman import Postman, Refused
@@ -33,7 +34,7 @@ from .requests import Request
 # Messages that wait for their turn. A person types a few; a program that is hundreds ahead of its agent wants to know.
 MAX_QUEUED_MESSAGES = 256
 
-# A run that failed waits this long (seconds) for its interrupt to be taken, so that the provider stops working.
+# What ends waits this long (seconds) for an interrupt of ours to be taken, so that the provider stops working.
 INTERRUPT_GRACE = 2.0
 
 
@@ -51,6 +52,8 @@ class Conversation:
         self._calls = calls
         self._last = Ledger()
         self._winding_down = False
+        # What the provider does after the end of a request: nothing expected, more of it, or leftovers of a failed one.
+        self._after: Literal["nothing", "more", "leftovers"] = "nothing"
         # A run that resumes a session without saying anything waits for the end of what the session is doing.
         settings = core.settings
         self._waits_for_last = settings.kickoff_token if settings.kickoff is None else None
@@ -91,6 +94,7 @@ class Conversation:
             return  # an input is still on its way, or the session is at work for somebody else
         request = self.queue.popleft()
         self.active = request
+        self._after = "nothing"
         if request.input is not None:
             request.post_id = core.outbox.add(request.input, request.delivery).id
             request.delivery = None
@@ -102,10 +106,40 @@ class Conversation:
         self.active = Request()
         return self.active
 
-    def reopen(self) -> Request:
-        """The session works though nobody has spoken: the last request goes on, and so does its account."""
-        self.active = Request(ledger=self._last, begun=True)
+    def reopen(self) -> Request | None:
+        """The session works though no request is in progress: see whose work that is.
+
+        It is the last request's, whose account goes on, when that one waited for an action or a raw event was sent.
+        It is nobody's while it is what a failed request has left behind. Else the provider has begun by itself.
+        """
+        if self._after == "leftovers":
+            return None
+        self.active = Request(ledger=self._last if self._after == "more" else Ledger(), begun=True)
         return self.active
+
+    def goes_on(self) -> None:
+        """A caller sends an event of its own: a turn that it provokes is part of the last request."""
+        if self._after == "nothing":
+            self._after = "more"
+
+    def stopped(self) -> None:
+        """The session has stopped: what a failed request left behind is over."""
+        if self._after == "leftovers":
+            self._after = "nothing"
+
+    def note_echo(self, delivery: Delivery, echo: Sequence[Event]) -> None:
+        """The provider has told which event an input is in its log."""
+        echo_id = echo[0].get("id") if echo else None
+        if self.active is not None and self.active.post_id == delivery.id and isinstance(echo_id, str) and echo_id:
+            self.active.echo_id = echo_id
+
+    def taken(self, request: Request, at: str | None) -> None:
+        """The provider has begun on a request's input: what came before was work on somebody else's."""
+        request.taken_at = at
+        request.begun = True
+        if request.rivalled:
+            request.rivalled = False
+            request.ledger = Ledger()
 
     def interrupt(self, token: Token) -> None:
         """A caller wants the current request cut short."""
@@ -123,6 +157,8 @@ class Conversation:
     def finish(self, request: Request, result: SessionResult, error: ManagedAgentsError | None = None) -> None:
         """The one place where a request ends: its terminal is announced, once, and its callers are answered."""
         self.retire(request)
+        if result.terminal == "requires_action":
+            self._after = "more"
         self._core.flush()
         self._core.emit(Announce(result))
         self._answer(request.delivery, error, "delivered")
@@ -144,36 +180,35 @@ class Conversation:
     def fail(
         self, request: Request, failure: ManagedAgentsError | Callable[[SessionResult], SessionError]
     ) -> ManagedAgentsError:
-        """End a request on our side: stop the work on it, here and at the provider, and announce the failure."""
-        core = self._core
-        stopped = core.log.stopped
+        """End a request on our side, stop the work on it, here and at the provider, and announce the failure."""
+        core, log = self._core, self._core.log
+        if request is self.active:
+            unseen = request.sent and not request.begun
+            if core.connection.live and (unseen or log.status == "running" or log.waiting_for is not None):
+                core.outbox.add(Interrupt())
+                self._after = "leftovers"
+        return self._give_up(request, failure)
+
+    def _give_up(
+        self, request: Request, failure: ManagedAgentsError | Callable[[SessionResult], SessionError]
+    ) -> ManagedAgentsError:
+        """End a request on our side, and leave the session at the provider as it is."""
+        session_id, stopped = self._core.session_id, self._core.log.stopped
         reason = stopped.stop_reason if stopped is not None else None
-        result = request.ledger.result(core.session_id, "terminated", reason)
+        result = request.ledger.result(session_id, "terminated", reason)
         error = failure if isinstance(failure, ManagedAgentsError) else failure(result)
-        resumable = core.session_id is not None and not isinstance(error, SessionGone)
+        resumable = session_id is not None and not isinstance(error, SessionGone)
         told = ResultError(type=type(error).__name__, message=str(error), exception=error)
         result = replace(result, error=told, resumable=resumable)
         if isinstance(error, SessionError):
             error.result = result
         if request is self.active:
-            self._release(request, error, resumable=resumable)
+            self._calls.abandon()
+            carrier = None if request.post_id is None else self._core.outbox.get(request.post_id)
+            if carrier is not None and carrier.stage is not Stage.FLYING:
+                self._postman.given_up(carrier, error)
         self.finish(request, result, error)
         return error
-
-    def _release(self, request: Request, error: ManagedAgentsError, *, resumable: bool) -> None:
-        """Stop the work on a request: its tools, its unsent input, and the provider's own work on it."""
-        log, outbox = self._core.log, self._core.outbox
-        unseen = request.sent and not request.begun
-        self._calls.abandon()
-        carrier = None if request.post_id is None else outbox.get(request.post_id)
-        if carrier is not None and carrier.stage is not Stage.FLYING:
-            self._postman.given_up(carrier, error)
-        if (
-            resumable
-            and self._core.connection.live
-            and (unseen or log.status == "running" or log.waiting_for is not None)
-        ):
-            outbox.add(Interrupt())
 
     def refused(self, refused: Refused) -> None:
         """The provider will never take an input: what hangs on it fails."""
@@ -181,7 +216,10 @@ class Conversation:
         self._postman.given_up(delivery, error)
         if request is None:
             return
-        if request.post_id == delivery.id:
+        if isinstance(delivery.input, Interrupt):
+            # Its tools are cancelled and never start again, and the provider goes on waiting for them.
+            self._give_up(request, error)
+        elif request.post_id == delivery.id:
             request.sent = False
             self.fail(request, error)
             if request.is_kickoff and not self._core.settings.one_shot:
@@ -200,7 +238,7 @@ class Conversation:
     def deadline(self) -> None:
         """Time is up for the request in progress; for a run, for the one it is about."""
         message = f"the request did not end within {self._core.settings.timeout} seconds"
-        requests = [r for r in (self.active, *self.queue) if r is not None]
+        requests = self._requests()
         if self._core.settings.one_shot:
             requests = [r for r in requests if r.results]
         if self._waits_for_last is not None:
@@ -244,7 +282,7 @@ class Conversation:
         """The session cannot go on: it is gone (no cause given), or the cause forbids it."""
         ended: ManagedAgentsError = cause or self._gone(self.ledger)
         for request in self._requests():
-            ended = self.fail(request, cause or self._gone(request.ledger))
+            ended = self._give_up(request, cause or self._gone(request.ledger))
         self.close(ended)
 
     def terminated(self) -> None:
@@ -265,7 +303,7 @@ class Conversation:
             return
         gone = told or error or ActorGone("the session has ended")
         for request in self._requests():
-            self.fail(request, gone)
+            self._give_up(request, gone)
         self._answer(self._waits_for_last, gone)
         for delivery in core.outbox:
             self._postman.given_up(delivery, gone)
@@ -274,10 +312,16 @@ class Conversation:
         core.closed = True
         core.emit(Close(error))
 
+    def stop(self) -> None:
+        """Somebody wants the end: every request ends now, the machine when an interrupt on its way is taken."""
+        for request in self._requests():
+            self._give_up(request, ActorGone("the session was stopped"))
+        self._wind_down()
+
     def close_if_wound_down(self) -> None:
-        """A run that is over closes as soon as its interrupt, if it needed one, is taken."""
-        if self._winding_down and not self._postman.interrupting():
-            self.close(None)
+        """What is winding down closes as soon as no interrupt of ours is on its way."""
+        if self._winding_down and not (self._core.connection.live and self._postman.interrupting()):
+            self.close(None, ActorGone("the session was stopped"))
 
     def _wind_down(self) -> None:
         self._winding_down = True
@@ -285,7 +329,9 @@ class Conversation:
             self._core.emit(SetTimer("grace", INTERRUPT_GRACE))
 
     def _requests(self) -> list[Request]:
-        return [request for request in (self.active, *self.queue) if request is not None]
+        # What a resumed session did before is history until all of it is read: no request of this process.
+        active = None if self._core.replaying else self.active
+        return [request for request in (active, *self.queue) if request is not None]
 
     def _answer(self, token: Token | None, error: ManagedAgentsError | None, value: object = None) -> None:
         if token is not None:

@@ -136,6 +136,7 @@ class SessionMachine:
         if self.closed or not self.connection.live:
             return
         self._calls.take_up()
+        self._quiet.watch()
         self._conversation.start_next()
         for delivery in self._postman.send_held():
             if self.active is not None and self.active.post_id == delivery.id:
@@ -149,10 +150,13 @@ class SessionMachine:
                 if generation == self.connection.generation:
                     self._reader.read_live(events)
             case ToolFinished(tool_use_id=call_id, result=result):
+                self._quiet.broken()
                 self._calls.finished(call_id, result)
             case Posted(post_id=post_id, echo=echo):
+                self._quiet.broken()  # a look that is under way may have missed what this brings about
                 delivery = self.outbox.get(post_id)
                 if delivery is not None:
+                    self._conversation.note_echo(delivery, echo)
                     self._postman.accepted(delivery, echo)
             case PostFailed(post_id=post_id, error=error):
                 self._on_post_failed(post_id, error)
@@ -176,13 +180,16 @@ class SessionMachine:
             case Say():
                 self._conversation.say(mail)
             case SendEvent(event=event, token=token):
+                self._conversation.goes_on()
                 self.outbox.add(RawEvent(event), token)
             case ConfirmWanted(confirmation=confirmation, token=token):
                 self.outbox.add(confirmation, token)
             case InterruptWanted(token=token):
                 self._conversation.interrupt(token)
+            case StopWanted(error=None):
+                self._conversation.stop()
             case StopWanted(error=error):
-                self._conversation.close(error, error or ActorGone("the session was stopped"))
+                self._conversation.close(error)
 
     def _refuse(self, mail: Mail) -> None:
         gone = ActorGone("the session has ended; open it again, with its session_id, to go on")
@@ -218,7 +225,7 @@ class SessionMachine:
                 pass  # what a stream that is gone still had to say
 
     def _on_detached(self, cause: ManagedAgentsError | None, wait: float | None) -> None:
-        self._reader.end_listing(complete=False)
+        self._reader.drop_listing()
         self._quiet.broken()
         if is_permanent(cause):
             self._lost(cause)

@@ -14,6 +14,10 @@ from .core import Core
 from .requests import Request
 from .turns import Turns
 
+# Looks without news after which a wait on calls that all have their answers is given up. A provider that has everything
+# it asked for may still take a while to go on; half a minute of nothing is not that.
+BARREN_LOOKS = 3
+
 
 class Quiet:
     """Watches for waits that nobody here can end.
@@ -28,12 +32,15 @@ class Quiet:
         self._conversation = conversation
         self._armed = False
         self._due = False
+        self._barren = 0
         self.turns = turns
 
     def watch(self) -> None:
         """See whether the session is stalled now; called after every mail."""
+        if self._core.looking:
+            return  # what the look finds decides
         if not self._is_stalled():
-            self.broken()
+            self._disarm()
             return
         request = self._conversation.active
         if request is not None and self._needs_action():
@@ -45,6 +52,10 @@ class Quiet:
     def broken(self) -> None:
         """Something moves."""
         self._due = False
+        self._barren = 0
+        self._disarm()
+
+    def _disarm(self) -> None:
         if self._armed:
             self._armed = False
             self._core.emit(CancelTimer("stall"))
@@ -59,6 +70,7 @@ class Quiet:
         if not self._due or not self._is_stalled():
             return
         self._due = False
+        self._barren += 1
         if status in ("running", "rescheduling"):
             return
         request, log = self._conversation.active, self._core.log
@@ -105,9 +117,9 @@ class Quiet:
                 self._calls.post_again(use)
         elif still_open:
             self._surface_action(request)
-        elif not waited or not all(log.knows(call_id) for call_id in waited):
+        elif self._barren >= BARREN_LOOKS or not waited or not all(log.knows(call_id) for call_id in waited):
             reason = self._stop_reason()
-            message = f"the session waits for calls that neither its stream nor its history knows: {reason!r}"
+            message = f"the session waits for calls that nobody can answer, or that nobody knows: {reason!r}"
             self._conversation.fail(
                 request, lambda result: UnresolvedRequiresAction(message, result=result, stop_reason=reason)
             )

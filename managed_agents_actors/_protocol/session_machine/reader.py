@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from ..._model import Event
 from ..consolidate import Admission, SeenEvents
 from ..facts import (
+    NOTHING,
     Activity,
     Answered,
     Called,
@@ -53,7 +54,9 @@ class LogReader:
         self._quiet = quiet
         self._turns = quiet.turns
         self._seen = SeenEvents()
-        self._idless: list[Event] = []
+        # Of the listing that is being read: whether anything was known before it, and new events whose place is open.
+        self._relisting: bool | None = None
+        self._unplaced: list[Event] = []
         self._reported: set[str] = set()
 
     def read_live(self, events: Sequence[Event]) -> None:
@@ -61,38 +64,57 @@ class LogReader:
         self._absorb(events, "live")
 
     def read_listing(self, events: Sequence[Event]) -> None:
-        """Absorb a page of a listing. An event without an id is new only if none that follows it is known already."""
+        """Absorb a page of a listing.
+
+        What a listing shows before an event that is known already is old news: a stop among it says nothing of the
+        session now, and an event without an id there has been met before. On the first listing nothing is known.
+        """
+        if self._relisting is None:
+            self._relisting = bool(self._seen)
         for event in events:
             event_id = event.get("id")
-            if not isinstance(event_id, str) or not event_id:
-                self._idless.append(event)
-                continue
-            fresh = [] if event_id in self._seen else self._idless
-            self._absorb([*fresh, event], "history")
-            self._idless = []
+            if isinstance(event_id, str) and event_id in self._seen and self._relisting:
+                self._absorb([old for old in self._unplaced if old.get("id")], "history", stale=True)
+                self._unplaced = []
+                self._absorb([event], "history")
+            elif self._relisting:
+                self._unplaced.append(event)
+            else:
+                self._absorb([event], "history")
 
     def end_listing(self, *, complete: bool) -> None:
         """The listing is over. Without a gap before it (not ``complete``), events without an id came on the stream."""
-        if complete:
-            self._absorb(self._idless, "history")
-        self._idless = []
+        fresh = [event for event in self._unplaced if complete or event.get("id")]
+        self.drop_listing()
+        self._absorb(fresh, "history")
 
-    def _absorb(self, events: Sequence[Event], origin: Origin) -> None:
+    def drop_listing(self) -> None:
+        """The listing broke off: it will be read again from its beginning."""
+        self._unplaced = []
+        self._relisting = None
+
+    def _absorb(self, events: Sequence[Event], origin: Origin, *, stale: bool = False) -> None:
         for event in events:
             if self._core.closed:
                 return
             admission = self._seen.admit(event)
+            fact = self._classify(event) if admission is not Admission.KNOWN or origin == "history" else NOTHING
             if admission is Admission.NEW:
-                self._take(event, self._classify(event), origin)
+                self._take(event, NOTHING if stale and isinstance(fact, Idled | Running) else fact, origin)
             elif admission is Admission.UPDATED:
-                self._update(self._classify(event))
+                self._update(event, fact)
+            elif origin == "history":
+                self._core.log.repeat(fact)
 
     def _take(self, event: Event, fact: Fact, origin: Origin) -> None:
+        preview = isinstance(fact, PreviewText)
+        if isinstance(fact, PreviewText) and fact.event_id in self._seen:
+            return  # the message itself was in the listing
         self._quiet.broken()
-        self._prepare(fact)
+        self._prepare(event, fact)
         closed = self._core.log.absorb(fact)
         ledger = self._conversation.ledger
-        if not isinstance(fact, PreviewText):
+        if not preview:
             ledger.record(event)
             self._core.show(event, origin)
         delta = ledger.absorb(event, fact)
@@ -103,7 +125,7 @@ class LogReader:
             self._calls.put_away(call_id)
         self._act(fact)
 
-    def _update(self, fact: Fact) -> None:
+    def _update(self, event: Event, fact: Fact) -> None:
         """A queued event came back processed: only what depends on that changes."""
         self._quiet.broken()
         if isinstance(fact, Interrupted):
@@ -111,15 +133,13 @@ class LogReader:
                 self._calls.put_away(call_id)
         elif isinstance(fact, UserSpoke):
             request = self._conversation.active
-            if request is None:
-                self._conversation.begin_foreign()
-            elif request.sent:
-                request.begun = True
+            if request is not None and request.echo_id == event.get("id"):
+                self._conversation.taken(request, fact.at)
 
-    def _prepare(self, fact: Fact) -> None:
+    def _prepare(self, event: Event, fact: Fact) -> None:
         match fact:
             case UserSpoke():
-                self._on_user_spoke(fact)
+                self._on_user_spoke(event, fact)
             case Activity() | Said() | Called() | PreviewText() | Spent() | Graded():
                 self._on_work(fact)
             case Answered(tool_use_id=call_id):
@@ -130,7 +150,7 @@ class LogReader:
                     delivery.seen = delivery.seen or isinstance(delivery.input, Confirmation)
             case Running():
                 request = self._conversation.active
-                if request is not None and request.sent and not self._core.reposted:
+                if request is not None and request.sent and not self._core.reposted and not request.rivalled:
                     request.begun = True
             case _:
                 pass
@@ -144,6 +164,8 @@ class LogReader:
                     self._conversation.active.round.add(use.id)
             case Idled():
                 self._turns.stopped(fact)
+                if fact.waiting_for is None:
+                    self._conversation.stopped()
             case Ended(how=how) if not self._core.replaying:
                 if how == "deleted":
                     self._conversation.end_session(None)
@@ -155,17 +177,21 @@ class LogReader:
             case _:
                 pass
 
-    def _on_user_spoke(self, fact: UserSpoke) -> None:
-        mine = self._core.outbox.match(fact.content)
+    def _on_user_spoke(self, event: Event, fact: UserSpoke) -> None:
         request = self._conversation.active
+        mine = self._core.outbox.match(fact.content)
         if mine is None:
             if request is None:
                 self._conversation.begin_foreign()
+            elif request.input is not None and request.taken_at is None:
+                request.rivalled = not request.begun
             return
         if mine.stage in (Stage.WAITING, Stage.UNCLEAR, Stage.CHECKING):
             self._postman.accepted(mine)
-        if fact.taken and request is not None and request.post_id == mine.id:
-            request.begun = True
+        if request is not None and request.post_id == mine.id:
+            self._conversation.note_echo(mine, [event])
+            if fact.taken:
+                self._conversation.taken(request, fact.at)
 
     def _on_work(self, fact: Fact) -> None:
         """The model is at work: on the request in progress, or on one that this process did not start."""
@@ -175,7 +201,7 @@ class LogReader:
             if isinstance(fact, Spent | Graded):
                 return  # the bill of a request that is over
             request = self._conversation.reopen()
-        elif request.input is None or request.sent:
+        elif request.input is None or (request.sent and not request.rivalled):
             request.begun = True
-        if isinstance(fact, Activity) and fact.begins:
+        if request is not None and isinstance(fact, Activity) and fact.begins:
             self._turns.model_goes_on(request)

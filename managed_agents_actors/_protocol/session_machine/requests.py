@@ -36,6 +36,9 @@ class Request:
         ledger: What it has produced.
         post_id: The delivery that carries its input, once there is one.
         sent: Whether the input has left this process.
+        echo_id: The event that is its input in the log, once known.
+        taken_at: When the provider took its input, in a form that sorts by time, once known.
+        rivalled: Whether somebody else's input stands before or beside it, so that work may be on that.
         begun: Whether the provider has shown work on it.
         interrupted: Whether a caller cut it short.
         reprompts: How often the terminal tool was asked for.
@@ -50,6 +53,9 @@ class Request:
     ledger: Ledger = field(default_factory=Ledger)
     post_id: int | None = None
     sent: bool = False
+    echo_id: str | None = None
+    taken_at: str | None = None
+    rivalled: bool = False
     begun: bool = False
     interrupted: bool = False
     reprompts: int = 0

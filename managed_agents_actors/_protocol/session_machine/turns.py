@@ -40,7 +40,7 @@ class Turns:
                 self.end(request, "requires_action", idle.stop_reason)
         elif self._core.replaying:
             self.end(request, idle.terminal, idle.stop_reason)
-        elif not request.begun:
+        elif not request.begun or _precedes(idle, request):
             pass  # said before the provider had begun on this request; if it is its end after all, a look will tell
         elif self.only_duplicate:
             self.only_duplicate = False
@@ -117,6 +117,11 @@ class Turns:
         request.begun = request.sent = False
         prompt = Message(REPROMPT.format(tool=self._core.settings.terminal_tool))
         request.post_id = self._core.outbox.add(prompt).id
+
+
+def _precedes(idle: Idled, request: Request) -> bool:
+    """Whether the stop is older than the provider's taking of the request, wherever a listing shows it."""
+    return idle.at is not None and request.taken_at is not None and idle.at < request.taken_at
 
 
 def _name(stop_reason: Any) -> str | None:
