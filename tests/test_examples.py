@@ -1,0 +1,49 @@
+"""Every example runs as its reader would run it, against the simulator, with warnings as errors."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+# What each example must print, in this order.
+EXPECTED = {
+    "first_tool.py": ["Leave your umbrella at home.", "1 tool call, 48 output tokens"],
+    "multi_turn_chat.py": ["ada: What is my name?", "  -> You told me 2 messages ago."],
+    "claude_managed_agents.py": [
+        'I found {"item": "pencil", "pieces": 120} and {"item": "notebook", "pieces": 0}.',
+        "[called stock, stock; 48 output tokens in 2 turns]",
+        "[Ada allows: cat /mnt/session/uploads/prices.csv]",
+        "The file says: pencil,1.20 notebook,4.50.",
+        "[interrupted: end_turn; the session goes on: True]",
+        "Done: 2 x pencil reserved for Ada.",
+        "You reserved two pencils.",
+        "[resumed, with 1 file attached]",
+        "[cleaned up]",
+    ],
+}
+
+
+def test_every_example_is_expected_to_do_something() -> None:
+    assert {path.name for path in EXAMPLES.glob("*.py")} == set(EXPECTED)
+
+
+@pytest.fixture(params=sorted(EXPECTED))
+def output(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """The name of an example, and what it printed."""
+    command = [sys.executable, "-W", "error", str(EXAMPLES / request.param), "--simulate"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+    return request.param, run.stdout
+
+
+def test_an_example_prints_what_it_promises(output: tuple[str, str]) -> None:
+    name, printed = output
+    rest = printed
+    for line in EXPECTED[name]:
+        assert line in rest, printed
+        rest = rest.partition(line)[2]
