@@ -1,0 +1,637 @@
+"""A scripted wire that reads like a scenario, and the check that holds for every one of them.
+
+A `Script` says what each stream connection sends, what each listing returns and what becomes of each POST; `play` runs
+one request against it, in every way a request can be run. Nothing here knows how the library works.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import pytest
+import trio
+
+import managed_agents_actors as maa
+from managed_agents_actors.providers import claude_managed_agents
+from managed_agents_actors.testing import (
+    RecordedRequest,
+    Request,
+    Responder,
+    StreamResponse,
+    WireServer,
+    open_wire_server,
+    sse_frame,
+)
+
+Event: TypeAlias = dict[str, Any]
+Mode: TypeAlias = Literal["run", "start", "ask"]
+
+SESSION = "s"
+CREATE = "/v1/sessions"
+STREAM = f"/v1/sessions/{SESSION}/events/stream"
+EVENTS = f"/v1/sessions/{SESSION}/events"
+LOOK = f"/v1/sessions/{SESSION}"
+NOW = "2026-01-01T00:00:00Z"
+
+# What the library itself puts between the events, for the text they add; never one of the provider's.
+TEXT_DELTA = "managed_agents.text_delta"
+
+# No scenario lasts longer, in virtual seconds: one that hangs fails here instead of running for ever.
+PATIENCE = 1000.0
+
+
+# --- what a stream does -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Wait this many seconds (`~` in the notation)."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Posts:
+    """Wait until this many POSTs to the session have arrived, the kickoff included."""
+
+    count: int
+
+
+@dataclass(frozen=True)
+class Until:
+    """Wait for an event of the test's own."""
+
+    event: trio.Event
+
+
+@dataclass(frozen=True)
+class Status:
+    """Refuse: the stream's first step, or what becomes of a POST or a listing."""
+
+    code: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a stream ends."""
+
+    how: Literal["drop", "eof", "hang"]
+
+
+DROP, EOF, HANG = Ending("drop"), Ending("eof"), Ending("hang")
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A token without a value."""
+
+    name: str
+
+
+OK, HB, LOST, MUTE = Mark("ok"), Mark("hb"), Mark("lost"), Mark("mute")
+
+Step: TypeAlias = Event | bytes | Pause | Posts | Until | Status | Ending | Mark
+
+
+# --- the server -------------------------------------------------------------------------------------------------------
+
+
+class Script:
+    """What the server does, connection by connection.
+
+    Streams: the steps of the n-th connection, in order. A wait before the first thing sent holds back the headers;
+    `OK` sends them at once. Without an ending a stream stays open in silence, and so do connections beyond the script.
+    Listings: the pages of the n-th listing; the last script repeats. Without one, all that was sent so far is listed.
+    POSTs: `202` or `200` accept (with an empty answer, or with the queued events), another status or `Status` refuses,
+    `LOST` accepts and closes without an answer, `MUTE` accepts and never answers; `(Pause(s), ...)` waits first.
+    """
+
+    def __init__(self) -> None:
+        self.status: str | None = None  # what the session says of itself; by default, what the log says
+        self.order: list[Event] = []  # every event the library was shown, as first shown
+        self.log: list[Event] = []  # what a listing of a server that remembers everything would give
+        self.posts: list[Event] = []
+        self.post_times: list[float] = []
+        self._streams: list[tuple[Step, ...]] = []
+        self._listings: list[tuple[Sequence[Event], ...]] = []
+        self._answers: list[Any] = []
+        self._connects = itertools.count()
+        self._lists = 0
+        self._page = itertools.count(1)
+        self._cursors: dict[str, tuple[Sequence[Event], ...]] = {}
+        self._posted = trio.lowlevel.ParkingLot()
+
+    # --- writing it
+
+    def stream(self, *steps: Step) -> Script:
+        """S1, S2, … by calls."""
+        self._streams.append(steps)
+        return self
+
+    def listing(self, *pages: Sequence[Event]) -> Script:
+        """L1, L2, … by calls; one argument per page."""
+        self._listings.append(pages)
+        return self
+
+    def answers(self, *answers: Any) -> Script:
+        """P1, P2, …; the first is the kickoff's. Whatever follows is accepted with 200."""
+        self._answers += answers
+        return self
+
+    # --- playing it
+
+    async def __call__(self, request: Request, respond: Responder) -> None:
+        match request.method, request.path:
+            case "POST", str(path) if path == CREATE:
+                await respond.json(200, {"id": SESSION, "type": "session", "status": "idle"})
+            case "GET", str(path) if path == STREAM:
+                await self._stream(respond)
+            case "GET", str(path) if path == EVENTS:
+                await self._list(request, respond)
+            case "POST", str(path) if path == EVENTS:
+                await self._post(request, respond)
+            case "GET", str(path) if path == LOOK:
+                status = self.status or self._logged_status()
+                await respond.json(200, {"id": SESSION, "type": "session", "status": status})
+            case _:
+                await respond.json(404, {"type": "error", "error": {"type": "not_found_error", "message": "no"}})
+
+    async def _stream(self, respond: Responder) -> None:
+        number = next(self._connects)
+        steps = self._streams[number] if number < len(self._streams) else ()
+        stream: StreamResponse | None = None
+        for step in (*steps, HANG):
+            if isinstance(step, Pause | Posts | Until):
+                await self._wait(step)
+            elif isinstance(step, Status):
+                await _refuse(step, respond)
+                return
+            else:
+                if stream is None:
+                    stream = await respond.start_stream({"content-type": "text/event-stream"})
+                if isinstance(step, Ending):
+                    await _finish(step, stream)
+                    return
+                await self._send(step, stream)
+
+    async def _wait(self, step: Pause | Posts | Until) -> None:
+        match step:
+            case Pause(seconds):
+                await trio.sleep(seconds)
+            case Until(event):
+                await event.wait()
+            case Posts(count):
+                while len(self.posts) < count:
+                    await self._posted.park()
+
+    async def _send(self, step: Any, stream: StreamResponse) -> None:
+        match step:
+            case Mark("hb"):
+                await stream.send(b": hb\n\n")
+            case bytes():
+                await stream.send(step)
+            case dict():
+                if step.get("type") not in ("event_start", "event_delta"):
+                    self._show(step)
+                    self._remember(step)
+                await stream.send(sse_frame(step))
+
+    async def _list(self, request: Request, respond: Responder) -> None:
+        cursor = request.first("page")
+        if cursor is None:
+            pages = self._listings[min(self._lists, len(self._listings) - 1)] if self._listings else (self.log[:],)
+            self._lists += 1
+        else:
+            pages = self._cursors[cursor]
+        page, *rest = pages or ([],)
+        for event in page:
+            self._show(event)
+        following = None
+        if rest:
+            following = f"page-{next(self._page)}"
+            self._cursors[following] = tuple(rest)
+        await respond.json(200, {"data": list(page), "next_page": following})
+
+    async def _post(self, request: Request, respond: Responder) -> None:
+        number = len(self.posts)
+        sent = request.json()["events"]
+        assert len(sent) == 1, f"one input per request, not {sent}"
+        self.posts.append(sent[0])
+        self.post_times.append(trio.current_time())
+        answer = self._answers[number] if number < len(self._answers) else 200
+        for pause in answer[:-1] if isinstance(answer, tuple) else ():
+            await self._wait(pause)
+        answer = answer[-1] if isinstance(answer, tuple) else answer
+        refused = Status(answer) if isinstance(answer, int) and answer not in (200, 202) else answer
+        queued = {"id": f"p{number + 1}", **sent[0], "processed_at": None}
+        if not isinstance(refused, Status):
+            self.log.append({**queued, "processed_at": NOW})
+        self._posted.unpark_all()
+        if isinstance(refused, Status):
+            await _refuse(refused, respond)
+        elif answer is LOST:
+            await respond.lose()
+        elif answer is MUTE:
+            await trio.sleep_forever()
+        elif answer == 202:
+            await respond.bytes(202, b"")
+        else:
+            await respond.json(200, {"data": [queued]})
+
+    def _show(self, event: Event) -> None:
+        if "id" not in event or all(event["id"] != known.get("id") for known in self.order):
+            self.order.append(event)
+
+    def _remember(self, event: Event) -> None:
+        """Log what a stream sends; an input that it shows is the one that was posted, and takes its place."""
+        if any(event.get("id", "") == known.get("id") for known in self.log):
+            return
+        posted = [known for known in self.log if str(known.get("id")).startswith("p") and _says_the_same(known, event)]
+        if posted:
+            self.log.remove(posted[0])
+        self.log.append(event)
+
+    def _logged_status(self) -> str:
+        kinds = [e["type"] for e in self.log if e["type"].startswith("session.status_")]
+        return kinds[-1].removeprefix("session.status_") if kinds else "idle"
+
+
+def _says_the_same(posted: Event, shown: Event) -> bool:
+    keys = ("type", "custom_tool_use_id", "tool_use_id", "content" if posted["type"] == "user.message" else "type")
+    return all(posted.get(key) == shown.get(key) for key in keys)
+
+
+async def _refuse(status: Status, respond: Responder) -> None:
+    body = {"type": "error", "error": {"type": "api_error", "message": f"refused with {status.code}"}}
+    await respond.json(status.code, body, status.headers)
+
+
+async def _finish(ending: Ending, stream: StreamResponse) -> None:
+    match ending.how:
+        case "drop":
+            await stream.reset()
+        case "eof":
+            await stream.end()
+        case "hang":
+            await trio.sleep_forever()
+
+
+# --- what the tests see of it -----------------------------------------------------------------------------------------
+
+
+class Recorder:
+    """A handler that keeps what it was given, and when.
+
+    Attributes:
+        calls: `(name, input, context, at)` of every call, in order of their start.
+        events: Every event of the provider's it was shown, in order.
+        deltas: The text deltas it was shown between them.
+        origins: Where each event came from.
+        cancelled: The calls that were cancelled, with the time.
+    """
+
+    def __init__(self, tool: Callable[..., Awaitable[Any]] | None = None) -> None:
+        self.calls: list[tuple[str, dict[str, Any], maa.ToolContext, float]] = []
+        self.events: list[Event] = []
+        self.deltas: list[str] = []
+        self.origins: list[str] = []
+        self.cancelled: list[tuple[str, float]] = []
+        self._tool = tool
+
+    @property
+    def call_ids(self) -> list[str]:
+        return [context.tool_use_id for _name, _input, context, _at in self.calls]
+
+    @property
+    def call_times(self) -> list[float]:
+        return [at for *_rest, at in self.calls]
+
+    async def handle_tool_call(self, name: str, input: dict[str, Any], context: maa.ToolContext) -> Any:
+        self.calls.append((name, input, context, trio.current_time()))
+        try:
+            return await self._tool(name, input, context) if self._tool else "r"
+        except trio.Cancelled:
+            self.cancelled.append((context.tool_use_id, trio.current_time()))
+            raise
+
+    async def handle_event(self, event: Event, context: maa.EventContext) -> None:
+        if event["type"] == TEXT_DELTA:
+            self.deltas.append(event["text"])
+            return
+        self.events.append(event)
+        self.origins.append(context.origin)
+
+
+@dataclass
+class Served:
+    """A script that is being served."""
+
+    server: WireServer
+    script: Script
+    client: maa.ClaudeClient
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What a new session of this server is opened with."""
+        return {"client": self.client, "agent": "a", "environment": "e"}
+
+    @property
+    def resume(self) -> dict[str, Any]:
+        """What the session of this server is resumed with."""
+        return {"client": self.client, "session_id": SESSION}
+
+    def requests(self, method: str, path: str) -> list[RecordedRequest]:
+        return [r for r in self.server.requests if (r.method, r.path) == (method, path)]
+
+    @property
+    def streams(self) -> list[RecordedRequest]:
+        return self.requests("GET", STREAM)
+
+    @property
+    def listings(self) -> list[RecordedRequest]:
+        """The listings begun; their further pages are not counted."""
+        return [r for r in self.requests("GET", EVENTS) if "page" not in r.query]
+
+    @property
+    def posts(self) -> list[RecordedRequest]:
+        return self.requests("POST", EVENTS)
+
+    @property
+    def traffic(self) -> list[str]:
+        """The wire log in short: create, stream, list, look, and the type of each input."""
+        names = {("POST", CREATE): "create", ("GET", STREAM): "stream", ("GET", EVENTS): "list", ("GET", LOOK): "look"}
+        return [names.get((r.method, r.path)) or r.body["events"][0]["type"] for r in self.server.requests]
+
+
+@dataclass
+class Played:
+    """One request, over: what came of it and all that could be observed.
+
+    Attributes:
+        result: What its caller got; `None` if it raised.
+        error: What it raised, if it did.
+        took: Virtual seconds from the call to the result.
+        notified: Everything the `notify=` channel was told.
+        subscribed: Everything a subscriber was told; empty for a run.
+        status: The live session's status after the request; `None` for a run.
+    """
+
+    mode: Mode
+    served: Served
+    handler: Any
+    result: Any = None
+    error: Exception | None = None
+    began: float = 0.0
+    took: float = 0.0
+    notified: list[maa.SessionResult] = field(default_factory=list)
+    subscribed: list[maa.SessionResult] = field(default_factory=list)
+    status: maa.SessionStatus | None = None
+
+    @property
+    def script(self) -> Script:
+        return self.served.script
+
+    @property
+    def results_posted(self) -> list[Event]:
+        """The tool results on the wire, in order."""
+        return [event for event in self.script.posts if event["type"] == "user.custom_tool_result"]
+
+    @property
+    def post_times(self) -> list[float]:
+        """When each POST arrived, in seconds from the call."""
+        return [round(at - self.began, 6) for at in self.script.post_times]
+
+    @property
+    def stream_times(self) -> list[float]:
+        """When each stream was asked for, in seconds from the call."""
+        return [round(r.at - self.began, 6) for r in self.served.streams]
+
+    @property
+    def call_times(self) -> list[float]:
+        """When each call was started, in seconds from the call."""
+        return [round(at - self.began, 6) for at in self.handler.call_times]
+
+    def check(self, *, order: Sequence[Event] | None = None) -> None:
+        """Check what holds for every scenario.
+
+        Each event reached the handler exactly once and in order, the text deltas make up the text, and the request's
+        end was notified exactly once.
+        """
+        if isinstance(self.handler, Recorder):
+            expected = self.script.order if order is None else order
+            assert [_name(e) for e in self.handler.events] == [_name(e) for e in expected]
+            assert self.handler.events == list(expected)
+            assert "".join(self.handler.deltas) == "".join(told.text for told in self.notified)
+        assert len(self.notified) == 1, self.notified
+        if self.error is None:
+            assert self.notified == [self.result]
+        if self.mode != "run":
+            assert self.subscribed == self.notified
+
+
+def _name(event: Event) -> str:
+    return str(event.get("id", event["type"]))
+
+
+def _drain(channel: trio.MemoryReceiveChannel[maa.SessionResult]) -> list[maa.SessionResult]:
+    found = []
+    while True:
+        try:
+            found.append(channel.receive_nowait())
+        except (trio.WouldBlock, trio.EndOfChannel):
+            return found
+
+
+# --- the words --------------------------------------------------------------------------------------------------------
+
+
+class Wire:
+    """The words of the notation. Events get an id of their own each, unless it is given or made with `noid`."""
+
+    OK, HB, LOST, MUTE, DROP, EOF, HANG = OK, HB, LOST, MUTE, DROP, EOF, HANG
+    Pause, Posts, Until, Status = Pause, Posts, Until, Status
+    Script, Recorder, Event = Script, Recorder, Event
+    SESSION, NOW = SESSION, NOW
+    frame = staticmethod(sse_frame)
+
+    def __init__(self) -> None:
+        self._ids = itertools.count(1)
+
+    def event(self, kind: str, /, **fields: Any) -> Event:
+        """Any event."""
+        return {"id": f"e{next(self._ids)}", "type": kind, "processed_at": NOW, **fields}
+
+    def noid(self, event: Event) -> Event:
+        """The event without its id."""
+        return {key: value for key, value in event.items() if key != "id"}
+
+    def run(self) -> Event:
+        return self.event("session.status_running")
+
+    def resched(self) -> Event:
+        return self.event("session.status_rescheduled")
+
+    def term(self) -> Event:
+        return self.event("session.status_terminated")
+
+    def deleted(self) -> Event:
+        return self.event("session.deleted")
+
+    def idle(self, reason: str = "end_turn", *event_ids: str) -> Event:
+        """`idle("end")`, `idle("req", "u1")`, or any stop reason by its name."""
+        kind = {"end": "end_turn", "req": "requires_action"}.get(reason, reason)
+        stop: Event = {"type": kind}
+        if kind == "requires_action":
+            stop["event_ids"] = list(event_ids)
+        return self.event("session.status_idle", stop_reason=stop)
+
+    def err(self, retry: str, kind: str = "model_request_failed_error", message: str = "model trouble") -> Event:
+        error = {"type": kind, "message": message, "retry_status": {"type": retry}}
+        return self.event("session.error", error=error)
+
+    def msg(self, event_id: str, text: str) -> Event:
+        return self.event("agent.message", id=event_id, content=[{"type": "text", "text": text}])
+
+    def ctu(self, event_id: str, name: str = "t", input: Any = None, **fields: Any) -> Event:
+        given = {} if input is None else input
+        return self.event("agent.custom_tool_use", id=event_id, name=name, input=given, **fields)
+
+    def builtin(self, event_id: str, name: str = "bash", permission: str = "allow", input: Any = None) -> Event:
+        given = {} if input is None else input
+        return self.event("agent.tool_use", id=event_id, name=name, input=given, evaluated_permission=permission)
+
+    def builtin_result(self, call_id: str, text: str = "ok") -> Event:
+        return self.event("agent.tool_result", tool_use_id=call_id, content=[{"type": "text", "text": text}])
+
+    def res(self, call_id: str, text: str = "r", *, is_error: bool = False, **fields: Any) -> Event:
+        content = [{"type": "text", "text": text}]
+        kind = "user.custom_tool_result"
+        return self.event(kind, custom_tool_use_id=call_id, content=content, is_error=is_error, **fields)
+
+    def user(self, text: str = "go", **fields: Any) -> Event:
+        return self.event("user.message", content=[{"type": "text", "text": text}], **fields)
+
+    def use(self, spent_in: int, spent_out: int, cache_read: int = 0, cache_creation: int = 0) -> Event:
+        usage = {
+            "input_tokens": spent_in,
+            "output_tokens": spent_out,
+            "cache_read_input_tokens": cache_read,
+            "cache_creation_input_tokens": cache_creation,
+        }
+        return self.event("span.model_request_end", model_request_start_id="x", is_error=False, model_usage=usage)
+
+    def preview(self, event_id: str, *texts: str) -> list[Event]:
+        """The beginning of a message's preview."""
+        start = {"type": "event_start", "event": {"id": event_id, "type": "agent.message"}}
+        return [start, *(self.delta(event_id, text) for text in texts)]
+
+    def delta(self, event_id: str, text: str) -> Event:
+        content = {"type": "text", "text": text}
+        return {"type": "event_delta", "event_id": event_id, "delta": {"type": "text", "index": 0, "content": content}}
+
+
+# --- fixtures ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def w() -> Wire:
+    """The words of the notation."""
+    return Wire()
+
+
+@asynccontextmanager
+async def _serve(script: Script, *, transport: Any = "memory", **client_options: Any) -> AsyncIterator[Served]:
+    async with (
+        open_wire_server(script, transport=transport) as server,
+        server.client(**client_options) as client,
+    ):
+        yield Served(server, script, client)
+
+
+@pytest.fixture
+def serve() -> Callable[..., AbstractAsyncContextManager[Served]]:
+    """`async with serve(script) as served`: a server that plays the script, and a client of it."""
+    return _serve
+
+
+@pytest.fixture(params=["run", "start", "ask"])
+def mode(request: pytest.FixtureRequest) -> Mode:
+    """How the request is run: `run_session`; `open_session(prompt=)`; or `open_session` and then `ask`."""
+    chosen: Mode = request.param
+    return chosen
+
+
+@pytest.fixture
+def play(mode: Mode) -> Callable[..., Awaitable[Played]]:
+    """`await play(script)`: run the request "go" against it, in the way of `mode`, and check what always holds."""
+
+    async def player(
+        script: Script,
+        *,
+        handler: Any = None,
+        prompt: Any = "go",
+        check: bool = True,
+        order: Sequence[Event] | None = None,
+        client: Mapping[str, Any] | None = None,
+        then: float = 0.0,
+        **options: Any,
+    ) -> Played:
+        handler = Recorder() if handler is None else handler
+        told, hears = trio.open_memory_channel[maa.SessionResult](100)
+        async with _serve(script, **(client or {})) as served:
+            played = Played(mode, served, handler, began=trio.current_time())
+            given = {"handler": handler, "notify": told, **served.options, **options}
+            with trio.fail_after(PATIENCE):
+                try:
+                    await _PLAYERS[mode](played, prompt, then, given)
+                except maa.ManagedAgentsError as error:
+                    played.error = error
+            played.notified = _drain(hears)
+        if check:
+            played.check(order=order)
+        return played
+
+    return player
+
+
+async def _run(played: Played, prompt: Any, _then: float, options: dict[str, Any]) -> None:
+    try:
+        played.result = await maa.run_session(claude_managed_agents, prompt=prompt, **options)
+    finally:
+        played.took = round(trio.current_time() - played.began, 6)
+
+
+async def _start(played: Played, prompt: Any, then: float, options: dict[str, Any]) -> None:
+    async with (
+        maa.open_session(claude_managed_agents, prompt=prompt, **options) as session,
+        session.subscribe() as terminals,
+    ):
+        try:
+            played.result = await terminals.receive()
+        finally:
+            played.took = round(trio.current_time() - played.began, 6)
+        failure = played.result.error.exception if played.result.error else None
+        await trio.sleep(then)
+        played.subscribed = [played.result, *_drain(terminals)]
+        played.status = session.status()
+        if failure is not None:
+            raise failure
+
+
+async def _ask(played: Played, prompt: Any, then: float, options: dict[str, Any]) -> None:
+    async with maa.open_session(claude_managed_agents, **options) as session, session.subscribe() as terminals:
+        try:
+            played.result = await session.ask(prompt)
+        finally:
+            played.took = round(trio.current_time() - played.began, 6)
+            await trio.sleep(then)
+            played.subscribed = _drain(terminals)
+            played.status = session.status()
+
+
+_PLAYERS: dict[str, Callable[..., Awaitable[None]]] = {"run": _run, "start": _start, "ask": _ask}
