@@ -261,7 +261,7 @@ VIOLATIONS: list[tuple[Law, str, str, str]] = [
 ]
 
 SOUND = {
-    "__init__.py": "from typing import TYPE_CHECKING\nfrom ._session.ok import x\nif TYPE_CHECKING:\n from . import testing",
+    "__init__.py": "import typing\nfrom ._session.ok import x\nif typing.TYPE_CHECKING:\n from . import testing",
     "_errors.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n from ._model import x",
     "_model.py": "from ._errors import x",
     "_config.py": "",

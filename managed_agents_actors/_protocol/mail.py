@@ -177,8 +177,9 @@ class PolicySpoke:
 
 @dataclass(frozen=True, slots=True)
 class GuardSpoke:
-    """The turn guard's verdict; ``None`` lets the request go on."""
+    """The turn guard's verdict on the turn it was asked about; ``None`` lets the request go on."""
 
+    number: int
     halt: Halt | None
 
 
@@ -298,8 +299,9 @@ class AskPolicy:
 
 @dataclass(frozen=True, slots=True)
 class AskGuard:
-    """Ask the turn guard whether the request may go on."""
+    """Ask the turn guard whether the request may go on; the number names the question."""
 
+    number: int
     turn: TurnResult
 
 

@@ -292,8 +292,8 @@ class SessionActor:
                 self._spawn(self._run_tool, use, scope, self._tool_queue.join())
             case AskPolicy(use=use):
                 self._spawn(self._ask_policy, use)
-            case AskGuard(turn=turn):
-                self._spawn(self._ask_guard, turn)
+            case AskGuard(number=number, turn=turn):
+                self._spawn(self._ask_guard, number, turn)
 
     def _spawn(self, task: ChildTask, *args: Any) -> None:
         if self._nursery is not None:
@@ -379,7 +379,7 @@ class SessionActor:
                 mail = PolicySpoke(use.id, "deny")
         await self.mailbox.send(mail)
 
-    async def _ask_guard(self, turn: TurnResult) -> None:
+    async def _ask_guard(self, number: int, turn: TurnResult) -> None:
         guard = self._options.turn_guard
         verdict: Any = None
         try:
@@ -391,7 +391,7 @@ class SessionActor:
             verdict = Halt(reason=error)
         if not isinstance(verdict, Halt | None):
             verdict = Halt(reason=TypeError(f"a turn guard gives None or Halt(reason), not {verdict!r}"))
-        await self.mailbox.send(GuardSpoke(verdict))
+        await self.mailbox.send(GuardSpoke(number, verdict))
 
     # --- contexts -------------------------------------------------------------------------------------------------
 

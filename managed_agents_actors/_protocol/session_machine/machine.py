@@ -136,7 +136,7 @@ class SessionMachine:
         if self.closed or not self.connection.live:
             return
         self._calls.take_up()
-        self._quiet.watch()
+        self._quiet.surface_action()
         self._conversation.start_next()
         for delivery in self._postman.send_held():
             if self.active is not None and self.active.post_id == delivery.id:
@@ -164,8 +164,8 @@ class SessionMachine:
                 self._on_timer(key)
             case PolicySpoke():
                 self._calls.decided(mail)
-            case GuardSpoke(halt=halt):
-                self._turns.guard_spoke(halt)
+            case GuardSpoke(number=number, halt=halt):
+                self._turns.guard_spoke(number, halt)
             case Looked(events=events, status=status):
                 self._on_looked(events, status)
             case LookFailed(error=error):

@@ -35,16 +35,18 @@ class Quiet:
         self._barren = 0
         self.turns = turns
 
+    def surface_action(self) -> None:
+        """End a request that waits for nothing but confirmations nobody here can give, and calls left to others."""
+        request = self._conversation.active
+        if request is not None and self._is_stalled() and self._needs_action():
+            self._surface(request)
+
     def watch(self) -> None:
         """See whether the session is stalled now; called after every mail."""
         if self._core.looking:
             return  # what the look finds decides
         if not self._is_stalled():
             self._disarm()
-            return
-        request = self._conversation.active
-        if request is not None and self._needs_action():
-            self._surface_action(request)
         elif not self._armed:
             self._armed = True
             self._core.emit(SetTimer("stall", self._core.settings.unresolved_after))
@@ -104,7 +106,7 @@ class Quiet:
         gated = [call_id for call_id in still_open if call_id in self._calls.unanswerable]
         return bool(gated) and all(i in self._calls.unanswerable or i in self._calls.left for i in still_open)
 
-    def _surface_action(self, request: Request) -> None:
+    def _surface(self, request: Request) -> None:
         result = request.ledger.result(self._core.session_id, "requires_action", self._stop_reason())
         self._conversation.finish(request, result)
 
@@ -116,7 +118,7 @@ class Quiet:
             for use in lost:
                 self._calls.post_again(use)
         elif still_open:
-            self._surface_action(request)
+            self._surface(request)
         elif self._barren >= BARREN_LOOKS or not waited or not all(log.knows(call_id) for call_id in waited):
             reason = self._stop_reason()
             message = f"the session waits for calls that nobody can answer, or that nobody knows: {reason!r}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,7 +42,7 @@ class Request:
         interrupted: Whether a caller cut it short.
         reprompts: How often the terminal tool was asked for.
         round: Calls of the turn that is open.
-        boundaries: Turn ends that wait for the guard.
+        boundaries: Turn ends that wait for the guard, by the number of the question.
     """
 
     input: Message | Goal | None = None
@@ -60,4 +59,4 @@ class Request:
     interrupted: bool = False
     reprompts: int = 0
     round: set[str] = field(default_factory=set)
-    boundaries: deque[Boundary] = field(default_factory=deque)
+    boundaries: dict[int, Boundary] = field(default_factory=dict)

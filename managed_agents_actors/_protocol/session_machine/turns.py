@@ -28,6 +28,7 @@ class Turns:
     def __init__(self, core: Core, conversation: Conversation) -> None:
         self._core = core
         self._conversation = conversation
+        self._asked = 0
         self.only_duplicate = False
 
     def stopped(self, idle: Idled) -> None:
@@ -60,19 +61,20 @@ class Turns:
             if terminal != "requires_action":
                 self._conversation.retire(request)
         elif self._core.settings.has_guard:
-            request.boundaries.append(Boundary(terminal, stop_reason))
+            self._asked += 1
+            request.boundaries[self._asked] = Boundary(terminal, stop_reason)
             self._core.flush()
             turn = request.ledger.turn_result(self._core.session_id or "", terminal, stop_reason)
-            self._core.emit(AskGuard(turn))
+            self._core.emit(AskGuard(self._asked, turn))
         else:
             self._passed(request, terminal, stop_reason)
 
-    def guard_spoke(self, halt: Halt | None) -> None:
-        """The guard has given its verdict on the oldest turn it was asked about."""
+    def guard_spoke(self, number: int, halt: Halt | None) -> None:
+        """The guard has given its verdict on a turn it was asked about."""
         request = self._conversation.active
-        if request is None or not request.boundaries:
+        boundary = None if request is None else request.boundaries.pop(number, None)
+        if request is None or boundary is None:
             return  # the request ended while its guard was thinking
-        boundary = request.boundaries.popleft()
         if halt is None:
             self._passed(request, boundary.terminal, boundary.stop_reason)
             return
