@@ -17,6 +17,8 @@ from .sse import MAX_FRAME_BYTES, DecodeFailure, SSEDecoder, SSEFrame
 
 __all__ = ["ClaudeStreamDecoder", "DecodeFailure"]
 
+MAX_SHOWN_NAME = 100  # of an event name in a message; real ones stay under 40 characters
+
 
 class ClaudeStreamDecoder:
     """Incremental decoder of one event stream of a session."""
@@ -58,16 +60,21 @@ def _event(frame: SSEFrame) -> dict[str, Any] | DecodeFailure | None:
     try:
         value = decode_json(data)
     except ValueError as error:
-        return DecodeFailure.of(f"the data of a {name!r} frame is not JSON: {error}", data)
+        return DecodeFailure.of(f"the data of {_named(name)} is not JSON: {error}", data)
     if not isinstance(value, dict):
         seen = type(value).__name__
-        return DecodeFailure.of(f"the data of a {name!r} frame is a JSON {seen}, expected an object", data)
+        return DecodeFailure.of(f"the data of {_named(name)} is a JSON {seen}, expected an object", data)
     kind = value.get("type")
     if kind == "ping":
         return None
     if kind is None and name != "message":
         value["type"] = name
     return value
+
+
+def _named(name: str) -> str:
+    """The frame by its event name, which is never cut: half a secret could not be recognised as one."""
+    return f"a {name!r} frame" if len(name) <= MAX_SHOWN_NAME else f"a frame named with {len(name)} characters"
 
 
 def _error(data: bytes) -> dict[str, Any]:

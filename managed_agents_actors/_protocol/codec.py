@@ -1,7 +1,8 @@
 """JSON, both ways, behind two functions, so that the choice of a codec is made in one place.
 
-Decoding is liberal and exact: big integers stay integers, lone surrogates survive. Encoding is strict: every
-JSON parser reads what it emits. Both fail with ``ValueError`` and nothing else, whatever the input's depth.
+Decoding is liberal and exact: big integers stay integers, lone surrogates survive. Encoding is strict: every JSON
+parser reads what it emits, except that many refuse a lone surrogate: what is sent is checked for one, or rid of it.
+Both fail with ``ValueError`` and nothing else, whatever the input's depth.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-__all__ = ["decode_json", "encode_json"]
+__all__ = ["decode_json", "encode_json", "has_lone_surrogate", "without_lone_surrogates"]
 
 _decode = json.JSONDecoder().decode
 _encode = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode
+_encode_unescaped = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def decode_json(data: bytes | bytearray | memoryview | str) -> Any:
@@ -43,3 +45,24 @@ def encode_json(value: Any) -> bytes:
         return _encode(value).encode("ascii")
     except (RecursionError, TypeError) as error:
         raise ValueError(f"not encodable as JSON: {error}") from error
+
+
+def has_lone_surrogate(value: Any) -> bool:
+    """Whether a value that can be encoded holds half a surrogate pair, which is no character.
+
+    Source: the hosted API answers 400 to such a body, "no low surrogate in string".
+    """
+    try:
+        _encode_unescaped(value).encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+    except UnicodeDecodeError:
+        return True
+    return False
+
+
+def without_lone_surrogates(text: str) -> str:
+    """The text with each half of a surrogate pair replaced by U+FFFD; whole pairs become the character they mean."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text

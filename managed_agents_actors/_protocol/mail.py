@@ -200,6 +200,13 @@ class Say:
 
 
 @dataclass(frozen=True, slots=True)
+class Withdraw:
+    """The caller that this token named has gone: what has not been sent for it is not to be."""
+
+    token: Token
+
+
+@dataclass(frozen=True, slots=True)
 class SendEvent:
     """A caller's raw event; the token waits for the provider's answer."""
 
@@ -246,6 +253,7 @@ Mail: TypeAlias = (
     | GuardSpoke
     | TimerFired
     | Say
+    | Withdraw
     | SendEvent
     | InterruptWanted
     | ConfirmWanted

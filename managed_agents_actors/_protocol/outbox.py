@@ -79,6 +79,7 @@ class Delivery:
     stage: Stage = Stage.HELD
     attempts: int = 0
     seen: bool = False  # the log shows that the provider has it
+    unwanted: bool = False  # its request is over; it is not to be sent again
     error: ManagedAgentsError | None = None
 
     @property

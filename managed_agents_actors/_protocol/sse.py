@@ -13,8 +13,9 @@ __all__ = ["MAX_FRAME_BYTES", "DecodeFailure", "SSEDecoder", "SSEFrame"]
 
 # The largest body the provider takes in one request is 32 MB, and an event echoes at most what was sent.
 MAX_FRAME_BYTES = 32 * 1024 * 1024
-# Enough of a bad frame to recognise it in a log, little enough to keep.
-EXCERPT_BYTES = 256
+# Enough of a bad frame to recognise it in a log, little enough to keep. Whoever shows it removes secrets and cuts it
+# further; with this margin none of them is cut before.
+EXCERPT_BYTES = 8 * 1024
 # 9 digits of milliseconds are eleven days; a longer reconnection time is noise, and int() refuses huge ones.
 _MAX_RETRY_DIGITS = 9
 

@@ -7,15 +7,25 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from ..._errors import APIError, AuthenticationError, ManagedAgentsError, NotFoundError, PermissionDeniedError
+from ..._errors import (
+    APIError,
+    AuthenticationError,
+    ConfigurationError,
+    InvalidRequestError,
+    ManagedAgentsError,
+    NotFoundError,
+    PermissionDeniedError,
+)
 from ..mail import Attach, Backoff, CancelTimer, Effect, Report, SetTimer
 
 Phase: TypeAlias = Literal["opening", "attaching", "live", "reconnecting", "closed"]
 
 
 def is_permanent(error: ManagedAgentsError | None) -> bool:
-    """Whether attaching again cannot help: the session does not exist, or our credential is refused."""
-    return isinstance(error, NotFoundError | AuthenticationError | PermissionDeniedError)
+    """Whether trying again cannot help: no such session, a refused credential or request, a client that is closed."""
+    if isinstance(error, InvalidRequestError):
+        return error.status != 408  # a timeout of the server's
+    return isinstance(error, NotFoundError | AuthenticationError | PermissionDeniedError | ConfigurationError)
 
 
 class Connection:

@@ -13,12 +13,14 @@ from typing import Literal
 
 from ..._errors import ActorGone, MailboxFull, ManagedAgentsError, SessionError, SessionGone, SessionTimeout
 from ..._model import Event, ResultError, SessionResult, Usage
+from ..facts import UserSpoke
 from ..ledger import Ledger
 from ..mail import (
     Announce,
     CancelTimer,
     Close,
     Interrupt,
+    RawEvent,
     Reply,
     ReplyError,
     Say,
@@ -101,10 +103,21 @@ class Conversation:
         if core.settings.timeout is not None and not core.settings.one_shot:
             core.emit(SetTimer("deadline", core.settings.timeout))
 
-    def begin_foreign(self) -> Request:
+    def begin_foreign(self) -> None:
         """Somebody else has spoken to the session: that is a request too, with an account of its own."""
-        self.active = Request()
-        return self.active
+        if not self._winding_down:
+            self.active = Request()
+
+    def begin_unasked(self, delivery: Delivery, fact: UserSpoke) -> None:
+        """An input of ours shows in the log while no request is in progress.
+
+        One whose request has ended since is over, and so is what the provider makes of it. A raw event goes on with
+        the last request.
+        """
+        if delivery.unwanted:
+            self._after = "leftovers"
+        elif isinstance(delivery.input, RawEvent) and not self._winding_down:
+            self.active = Request(ledger=self._last, begun=fact.taken)
 
     def reopen(self) -> Request | None:
         """The session works though no request is in progress: see whose work that is.
@@ -112,7 +125,7 @@ class Conversation:
         It is the last request's, whose account goes on, when that one waited for an action or a raw event was sent.
         It is nobody's while it is what a failed request has left behind. Else the provider has begun by itself.
         """
-        if self._after == "leftovers":
+        if self._after == "leftovers" or self._winding_down:
             return None
         self.active = Request(ledger=self._last if self._after == "more" else Ledger(), begun=True)
         return self.active
@@ -122,6 +135,22 @@ class Conversation:
         if self._after == "nothing":
             self._after = "more"
 
+    def withdraw(self, token: Token) -> None:
+        """A caller has gone: what has not been sent for it yet will not be."""
+        for request in list(self.queue):
+            if token == request.delivery or request.results == [token]:
+                self.queue.remove(request)
+
+    def caught_up(self) -> None:
+        """The log is read to its end: an interrupt of something that is over by now has nothing to cut short."""
+        log, outbox = self._core.log, self._core.outbox
+        if log.status == "running" or log.waiting_for is not None or log.unread_input:
+            return
+        for delivery in outbox.in_stage(Stage.HELD):
+            if isinstance(delivery.input, Interrupt):
+                self._postman.accepted(delivery)
+        self.stopped()
+
     def stopped(self) -> None:
         """The session has stopped: what a failed request left behind is over."""
         if self._after == "leftovers":
@@ -130,8 +159,11 @@ class Conversation:
     def note_echo(self, delivery: Delivery, echo: Sequence[Event]) -> None:
         """The provider has told which event an input is in its log."""
         echo_id = echo[0].get("id") if echo else None
-        if self.active is not None and self.active.post_id == delivery.id and isinstance(echo_id, str) and echo_id:
-            self.active.echo_id = echo_id
+        request = self.active
+        if request is None or not isinstance(echo_id, str) or not echo_id:
+            return
+        if request.post_id == delivery.id or (request.input is None and isinstance(delivery.input, RawEvent)):
+            request.echo_id = echo_id
 
     def taken(self, request: Request, at: str | None) -> None:
         """The provider has begun on a request's input: what came before was work on somebody else's."""
@@ -159,6 +191,8 @@ class Conversation:
         self.retire(request)
         if result.terminal == "requires_action":
             self._after = "more"
+        elif self._after == "more":
+            self._after = "nothing"
         self._core.flush()
         self._core.emit(Announce(result))
         self._answer(request.delivery, error, "delivered")
@@ -184,7 +218,7 @@ class Conversation:
         core, log = self._core, self._core.log
         if request is self.active:
             unseen = request.sent and not request.begun
-            if core.connection.live and (unseen or log.status == "running" or log.waiting_for is not None):
+            if core.session_id is not None and (unseen or log.status == "running" or log.waiting_for is not None):
                 core.outbox.add(Interrupt())
                 self._after = "leftovers"
         return self._give_up(request, failure)
@@ -205,7 +239,9 @@ class Conversation:
         if request is self.active:
             self._calls.abandon()
             carrier = None if request.post_id is None else self._core.outbox.get(request.post_id)
-            if carrier is not None and carrier.stage is not Stage.FLYING:
+            if carrier is not None and carrier.stage is Stage.FLYING:
+                carrier.unwanted = True
+            elif carrier is not None:
                 self._postman.given_up(carrier, error)
         self.finish(request, result, error)
         return error

@@ -43,6 +43,7 @@ from ..mail import (
     TimerFired,
     TimerKey,
     ToolFinished,
+    Withdraw,
 )
 from ..outbox import Outbox
 from .calls import Calls
@@ -170,12 +171,12 @@ class SessionMachine:
                 self._on_looked(events, status)
             case LookFailed(error=error):
                 self._on_look_failed(error)
-            case Say() | SendEvent() | ConfirmWanted() | InterruptWanted() | StopWanted():
+            case Say() | Withdraw() | SendEvent() | ConfirmWanted() | InterruptWanted() | StopWanted():
                 self._on_command(mail)
             case _:
                 self._on_connection(mail)
 
-    def _on_command(self, mail: Say | SendEvent | ConfirmWanted | InterruptWanted | StopWanted) -> None:
+    def _on_command(self, mail: Say | Withdraw | SendEvent | ConfirmWanted | InterruptWanted | StopWanted) -> None:
         match mail:
             case Say():
                 self._conversation.say(mail)
@@ -186,6 +187,8 @@ class SessionMachine:
                 self.outbox.add(confirmation, token)
             case InterruptWanted(token=token):
                 self._conversation.interrupt(token)
+            case Withdraw(token=token):
+                self._conversation.withdraw(token)
             case StopWanted(error=None):
                 self._conversation.stop()
             case StopWanted(error=error):
@@ -215,9 +218,9 @@ class SessionMachine:
                 if not connection.reads_history:
                     self._caught_up()
             case History(generation=generation, events=events) if generation == connection.generation:
-                self._reader.read_listing(events)
+                self._reader.read_page(events)
             case HistoryRead(generation=generation) if generation == connection.generation:
-                self._reader.end_listing(complete=True)
+                self._reader.end_history()
                 self._caught_up()
             case Detached(generation=generation, cause=cause, wait=wait) if generation == connection.generation:
                 self._on_detached(cause, wait)
@@ -225,7 +228,7 @@ class SessionMachine:
                 pass  # what a stream that is gone still had to say
 
     def _on_detached(self, cause: ManagedAgentsError | None, wait: float | None) -> None:
-        self._reader.drop_listing()
+        self._reader.drop_history()
         self._quiet.broken()
         if is_permanent(cause):
             self._lost(cause)
@@ -253,6 +256,7 @@ class SessionMachine:
             # The end that a terminal error announces was missed, and a terminated session may list none.
             self._terminated()
         if not self.closed:
+            self._conversation.caught_up()
             self._core.emit(*self.connection.go_live())
 
     def _terminated(self) -> None:
@@ -277,8 +281,7 @@ class SessionMachine:
 
     def _on_looked(self, events: Sequence[Event], status: str | None) -> None:
         self._core.looking, self._look_failures = False, 0
-        self._reader.read_listing(events)
-        self._reader.end_listing(complete=False)
+        self._reader.read_look(events)
         if self.closed:
             return
         if status == "terminated":

@@ -76,6 +76,10 @@ class Postman:
             self.accepted(delivery)
             return None
         judgement = judge(error)
+        if delivery.unwanted:
+            # If it was taken after all, its echo is recognised; the interrupt behind it cuts it short.
+            self._core.outbox.accept(delivery)
+            return None
         if judgement in ("gone", "denied"):
             return Lost(None if judgement == "gone" else error)
         if judgement == "rejected" or delivery.attempts >= MAX_ATTEMPTS:

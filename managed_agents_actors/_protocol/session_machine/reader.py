@@ -7,6 +7,7 @@ set in motion. Constant work for each, and nothing is awaited.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from ..._model import Event
 from ..consolidate import Admission, SeenEvents
@@ -36,8 +37,20 @@ from .conversation import Conversation
 from .core import Core
 from .postman import Postman
 from .quiet import Quiet
+from .requests import Request
 
 TEXT_DELTA = "managed_agents.text_delta"
+
+# Stages of an input at which its echo in the log settles it; one that is flying is settled by its answer.
+UNSETTLED = (Stage.WAITING, Stage.UNCLEAR, Stage.CHECKING)
+
+
+@dataclass(slots=True)
+class _Listing:
+    """A listing that is being read: whether nothing was known before it, and new events whose place is still open."""
+
+    is_first: bool
+    unplaced: list[Event] = field(default_factory=list)
 
 
 class LogReader:
@@ -54,44 +67,51 @@ class LogReader:
         self._quiet = quiet
         self._turns = quiet.turns
         self._seen = SeenEvents()
-        # Of the listing that is being read: whether anything was known before it, and new events whose place is open.
-        self._relisting: bool | None = None
-        self._unplaced: list[Event] = []
+        self._history: _Listing | None = None
         self._reported: set[str] = set()
 
     def read_live(self, events: Sequence[Event]) -> None:
         """Absorb events of the stream."""
         self._absorb(events, "live")
 
-    def read_listing(self, events: Sequence[Event]) -> None:
-        """Absorb a page of a listing.
+    def read_page(self, events: Sequence[Event]) -> None:
+        """Absorb a page of the listing that a new stream begins with."""
+        if self._history is None:
+            self._history = _Listing(is_first=not self._seen)
+        self._place(events, self._history)
 
-        What a listing shows before an event that is known already is old news: a stop among it says nothing of the
-        session now, and an event without an id there has been met before. On the first listing nothing is known.
+    def end_history(self) -> None:
+        """The listing that a new stream begins with is complete."""
+        if self._history is not None:
+            self._absorb(self._history.unplaced, "history")
+        self._history = None
+
+    def drop_history(self) -> None:
+        """The listing broke off: it will be read again from its beginning."""
+        self._history = None
+
+    def read_look(self, events: Sequence[Event]) -> None:
+        """Absorb a listing that was read beside the stream: what has no id in it came, or comes, on the stream."""
+        listing = _Listing(is_first=not self._seen)
+        self._place(events, listing)
+        self._absorb([event for event in listing.unplaced if event.get("id")], "history")
+
+    def _place(self, events: Sequence[Event], listing: _Listing) -> None:
+        """Absorb a listing's events.
+
+        What a listing shows before an event that is known already is old news: it begins and ends nothing now, and
+        an event without an id there has been met before. In a first listing everything is in its place.
         """
-        if self._relisting is None:
-            self._relisting = bool(self._seen)
         for event in events:
             event_id = event.get("id")
-            if isinstance(event_id, str) and event_id in self._seen and self._relisting:
-                self._absorb([old for old in self._unplaced if old.get("id")], "history", stale=True)
-                self._unplaced = []
+            if listing.is_first:
                 self._absorb([event], "history")
-            elif self._relisting:
-                self._unplaced.append(event)
+            elif isinstance(event_id, str) and event_id in self._seen:
+                old, listing.unplaced = listing.unplaced, []
+                self._absorb([news for news in old if news.get("id")], "history", stale=True)
+                self._absorb([event], "history")
             else:
-                self._absorb([event], "history")
-
-    def end_listing(self, *, complete: bool) -> None:
-        """The listing is over. Without a gap before it (not ``complete``), events without an id came on the stream."""
-        fresh = [event for event in self._unplaced if complete or event.get("id")]
-        self.drop_listing()
-        self._absorb(fresh, "history")
-
-    def drop_listing(self) -> None:
-        """The listing broke off: it will be read again from its beginning."""
-        self._unplaced = []
-        self._relisting = None
+                listing.unplaced.append(event)
 
     def _absorb(self, events: Sequence[Event], origin: Origin, *, stale: bool = False) -> None:
         for event in events:
@@ -100,11 +120,19 @@ class LogReader:
             admission = self._seen.admit(event)
             fact = self._classify(event) if admission is not Admission.KNOWN or origin == "history" else NOTHING
             if admission is Admission.NEW:
-                self._take(event, NOTHING if stale and isinstance(fact, Idled | Running) else fact, origin)
+                self._take(event, self._outdated(fact) if stale else fact, origin)
             elif admission is Admission.UPDATED:
                 self._update(event, fact)
             elif origin == "history":
                 self._core.log.repeat(fact)
+
+    def _outdated(self, fact: Fact) -> Fact:
+        """What is left of a fact's meaning when later events have been absorbed before it."""
+        if isinstance(fact, UserSpoke):
+            mine = self._core.outbox.match(fact.content)
+            if mine is not None and mine.stage in UNSETTLED:
+                self._postman.accepted(mine)
+        return NOTHING if isinstance(fact, UserSpoke | Idled | Running) else fact
 
     def _take(self, event: Event, fact: Fact, origin: Origin) -> None:
         preview = isinstance(fact, PreviewText)
@@ -183,15 +211,24 @@ class LogReader:
         if mine is None:
             if request is None:
                 self._conversation.begin_foreign()
-            elif request.input is not None and request.taken_at is None:
-                request.rivalled = not request.begun
+            else:
+                self._rival(request)
             return
-        if mine.stage in (Stage.WAITING, Stage.UNCLEAR, Stage.CHECKING):
+        if mine.stage in UNSETTLED:
             self._postman.accepted(mine)
-        if request is not None and request.post_id == mine.id:
+        if request is None:
+            self._conversation.begin_unasked(mine, fact)
+        elif request.post_id != mine.id:
+            self._rival(request)
+        if self._conversation.active is not None:
             self._conversation.note_echo(mine, [event])
-            if fact.taken:
-                self._conversation.taken(request, fact.at)
+        if request is not None and request.post_id == mine.id and fact.taken:
+            self._conversation.taken(request, fact.at)
+
+    def _rival(self, request: Request) -> None:
+        """An input that is not the request's own stands in the log: work may be on that one."""
+        if request.input is not None and request.taken_at is None:
+            request.rivalled = not request.begun
 
     def _on_work(self, fact: Fact) -> None:
         """The model is at work: on the request in progress, or on one that this process did not start."""
