@@ -33,5 +33,6 @@ def content_blocks(content: Content) -> list[dict[str, Any]]:
 def same_content(sent: Sequence[Mapping[str, Any]], shown: Blocks) -> bool:
     """Whether a log shows what was sent; the provider may have added fields of its own."""
     return len(sent) == len(shown) and all(
-        all(theirs.get(key) == value for key, value in ours.items()) for ours, theirs in zip(sent, shown, strict=True)
+        isinstance(ours, Mapping) and all(theirs.get(key) == value for key, value in ours.items())
+        for ours, theirs in zip(sent, shown, strict=True)
     )

@@ -70,6 +70,13 @@ class Conversation:
         """The account of the current request, or of the last one."""
         return self.active.ledger if self.active is not None else self._last
 
+    @property
+    def account(self) -> Ledger | None:
+        """Where what the provider does now is accounted for; nowhere when it belongs to no request."""
+        if self.active is not None:
+            return self.active.ledger
+        return self._last if self._after == "more" else None
+
     # --- beginning ------------------------------------------------------------------------------------------------
 
     def say(self, mail: Say) -> None:
@@ -217,7 +224,7 @@ class Conversation:
         """End a request on our side, stop the work on it, here and at the provider, and announce the failure."""
         core, log = self._core, self._core.log
         if request is self.active:
-            unseen = request.sent and not request.begun
+            unseen = request.sent and not request.begun and not request.running
             if core.session_id is not None and (unseen or log.status == "running" or log.waiting_for is not None):
                 core.outbox.add(Interrupt())
                 self._after = "leftovers"
@@ -241,6 +248,8 @@ class Conversation:
             carrier = None if request.post_id is None else self._core.outbox.get(request.post_id)
             if carrier is not None and carrier.stage is Stage.FLYING:
                 carrier.unwanted = True
+                self._answer(carrier.token, error)
+                carrier.token = None
             elif carrier is not None:
                 self._postman.given_up(carrier, error)
         self.finish(request, result, error)

@@ -14,8 +14,8 @@ from .core import Core
 from .requests import Request
 from .turns import Turns
 
-# Looks without news after which a wait on calls that all have their answers is given up. A provider that has everything
-# it asked for may still take a while to go on; half a minute of nothing is not that.
+# Looks without news after which a provider that has all it asked for, or an input it never began on, is given up.
+# It may be slow; half a minute of nothing is not that.
 BARREN_LOOKS = 3
 
 
@@ -81,7 +81,9 @@ class Quiet:
         elif log.waiting_for is not None:
             self._resolve_wait(request, log.waiting_for)
         elif log.stopped is not None:
-            self.turns.end(request, log.stopped.terminal, log.stopped.stop_reason)
+            # A provider that has not stopped since it got the input may only be slow to begin.
+            if request.begun or request.running or request.paused or self._barren >= BARREN_LOOKS:
+                self.turns.end(request, log.stopped.terminal, log.stopped.stop_reason)
         else:
             log.unread_input = False
             self._conversation.drop_foreign(request)

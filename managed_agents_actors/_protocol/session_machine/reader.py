@@ -141,11 +141,12 @@ class LogReader:
         self._quiet.broken()
         self._prepare(event, fact)
         closed = self._core.log.absorb(fact)
-        ledger = self._conversation.ledger
+        account = self._conversation.account
         if not preview:
-            ledger.record(event)
             self._core.show(event, origin)
-        delta = ledger.absorb(event, fact)
+            if account is not None:
+                account.record(event)
+        delta = "" if account is None else account.absorb(event, fact)
         if delta:
             shown_id = fact.event_id if isinstance(fact, PreviewText) else event.get("id")
             self._core.show({"type": TEXT_DELTA, "text": delta, "event_id": shown_id}, origin)
@@ -178,8 +179,8 @@ class LogReader:
                     delivery.seen = delivery.seen or isinstance(delivery.input, Confirmation)
             case Running():
                 request = self._conversation.active
-                if request is not None and request.sent and not self._core.reposted and not request.rivalled:
-                    request.begun = True
+                if request is not None and request.sent and not self._core.reposted:
+                    request.running = True
             case _:
                 pass
 

@@ -38,7 +38,9 @@ class Request:
         echo_id: The event that is its input in the log, once known.
         taken_at: When the provider took its input, in a form that sorts by time, once known.
         rivalled: Whether somebody else's input stands before or beside it, so that work may be on that.
+        running: Whether the session runs since the input was sent, which by itself is no work on it.
         begun: Whether the provider has shown work on it.
+        paused: Whether the session has stopped since the input was sent, though nothing showed work on it.
         interrupted: Whether a caller cut it short.
         reprompts: How often the terminal tool was asked for.
         round: Calls of the turn that is open.
@@ -55,7 +57,9 @@ class Request:
     echo_id: str | None = None
     taken_at: str | None = None
     rivalled: bool = False
+    running: bool = False
     begun: bool = False
+    paused: bool = False
     interrupted: bool = False
     reprompts: int = 0
     round: set[str] = field(default_factory=set)

@@ -41,8 +41,9 @@ class Turns:
                 self.end(request, "requires_action", idle.stop_reason)
         elif self._core.replaying:
             self.end(request, idle.terminal, idle.stop_reason)
-        elif not request.begun or _precedes(idle, request):
-            pass  # said before the provider had begun on this request; if it is its end after all, a look will tell
+        elif not _is_under_way(request) or _precedes(idle, request):
+            # Said before the provider had begun on this request; if it is its end after all, a look will tell.
+            request.paused = request.sent
         elif self.only_duplicate:
             self.only_duplicate = False
         else:
@@ -116,9 +117,14 @@ class Turns:
             self._fail_max_turns(request)
             return
         request.reprompts += 1
-        request.begun = request.sent = False
+        request.begun = request.running = request.sent = request.paused = False
         prompt = Message(REPROMPT.format(tool=self._core.settings.terminal_tool))
         request.post_id = self._core.outbox.add(prompt).id
+
+
+def _is_under_way(request: Request) -> bool:
+    """Whether the provider is at work on the request: it shows work, or runs with nobody else's input about."""
+    return request.begun or (request.running and not request.rivalled)
 
 
 def _precedes(idle: Idled, request: Request) -> bool:
