@@ -5,6 +5,7 @@ Provider events are not modelled here: they stay the raw dictionaries that were 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -35,6 +36,9 @@ __all__ = [
 Event: TypeAlias = dict[str, Any]
 Content: TypeAlias = str | Sequence[Mapping[str, Any]]
 Terminal: TypeAlias = Literal["end_turn", "requires_action", "terminated"]
+# A thousandfold growth is a constant ``max`` already; its 64th power still fits a float.
+MAX_MULTIPLIER = 1000
+
 ToolKind: TypeAlias = Literal["custom", "builtin", "mcp"]
 
 
@@ -314,7 +318,7 @@ class ReconnectPolicy:
     Attributes:
         initial: The first delay.
         max: The cap of every delay, a server's ``retry-after`` included.
-        multiplier: Growth from one attempt to the next.
+        multiplier: Growth from one attempt to the next, 1 to 1000.
         jitter: Share of each delay that is drawn at random, 0 to 1, so that a fleet does not return in lock-step.
         max_attempts: Consecutive failures after which the session gives up; ``None`` never gives up.
         healthy_after: A stream that lived this long counts as healthy: the next delay is ``initial`` again.
@@ -328,14 +332,23 @@ class ReconnectPolicy:
     healthy_after: float = 10.0
 
     def __post_init__(self) -> None:
+        for name in ("initial", "max", "multiplier", "jitter", "healthy_after"):
+            value = getattr(self, name)
+            if not is_number(value) or math.isinf(value):
+                raise ConfigurationError(f"reconnect: {name} must be a finite number, not {value!r}")
         if not 0 <= self.initial <= self.max:
             raise ConfigurationError(
                 f"reconnect: initial must lie in 0..max, not {self.initial!r} with max {self.max!r}"
             )
-        if self.multiplier < 1 or not 0 <= self.jitter <= 1 or self.healthy_after < 0:
-            raise ConfigurationError("reconnect: multiplier must be >= 1, jitter in 0..1, healthy_after >= 0")
-        if self.max_attempts is not None and self.max_attempts < 1:
-            raise ConfigurationError(f"reconnect: max_attempts must be >= 1 or None, not {self.max_attempts!r}")
+        if not 1 <= self.multiplier <= MAX_MULTIPLIER or not 0 <= self.jitter <= 1 or self.healthy_after < 0:
+            raise ConfigurationError(
+                f"reconnect: multiplier must lie in 1..{MAX_MULTIPLIER}, jitter in 0..1, healthy_after at 0 or more"
+            )
+        attempts = self.max_attempts
+        if attempts is not None and (not isinstance(attempts, int) or isinstance(attempts, bool) or attempts < 1):
+            raise ConfigurationError(
+                f"reconnect: max_attempts must be a whole number from 1, or None, not {attempts!r}"
+            )
 
     def delay(self, attempt: int, *, draw: float, retry_after: float | None = None) -> float:
         """Seconds to wait before the given attempt.
@@ -349,3 +362,13 @@ class ReconnectPolicy:
         grown = min(self.max, self.initial * self.multiplier ** min(attempt - 1, 64))
         jittered = grown * (1.0 - self.jitter * draw)
         return jittered if retry_after is None else max(jittered, min(retry_after, self.max))
+
+
+def is_number(value: object) -> bool:
+    """Whether this is a number that a float can hold: no boolean, no NaN, no huge integer."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return not math.isnan(value)
+    except OverflowError:
+        return False

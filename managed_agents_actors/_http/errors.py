@@ -1,6 +1,7 @@
 """Failed exchanges as our typed errors: statuses with bodies, error frames in a stream, httpx's exceptions.
 
-Pure functions. Whatever text goes into an error is bounded and has the secrets of the call removed first.
+Pure functions. Whatever goes into an error is decoded, has the secrets of the call removed, and is bounded, in this
+order.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ from .._errors import (
     TruncatedStream,
 )
 from .._protocol.codec import decode_json
+from .redaction import redact, redacted
 
 __all__ = [
     "Failure",
-    "redact",
     "status_failure",
     "stream_error",
     "stream_failure",
@@ -44,6 +45,7 @@ __all__ = [
 
 MAX_MESSAGE_CHARS: Final = 1_000  # of an error's text: the whole of any real message, the start of an HTML page
 MAX_RAW_BYTES: Final = 512  # of what a ProtocolError shows
+MAX_EXCERPT_BYTES: Final = 8 * 1024  # of what is searched for secrets first: any of them is whole in it
 
 _BY_STATUS: Final[dict[int, type[APIError]]] = {
     401: AuthenticationError,
@@ -97,7 +99,7 @@ def status_failure(status: int, headers: Mapping[str, str], raw: bytes, *, secre
         raw: The body, or its beginning.
         secrets: What must not be shown.
     """
-    body = _decoded(redact(raw.decode("utf-8", "replace"), secrets))
+    body = _decoded(raw.decode("utf-8", "replace"), secrets)
     type_, message = _type_and_message(body)
     if not message:
         location = (
@@ -108,7 +110,7 @@ def status_failure(status: int, headers: Mapping[str, str], raw: bytes, *, secre
         _bounded(message),
         status=status,
         type=type_ or "api_error",
-        request_id=headers.get("request-id") or _request_id(body),
+        request_id=_told(headers.get("request-id") or "", secrets) or _request_id(body),
         retry_after=_retry_after(headers),
         body=body,
     )
@@ -117,7 +119,7 @@ def status_failure(status: int, headers: Mapping[str, str], raw: bytes, *, secre
 
 def stream_error(event: Mapping[str, Any], *, secrets: Sequence[str] = ()) -> APIError:
     """Translate an error frame of an accepted stream: its class follows the error's type, its status is 200."""
-    body = _redacted(dict(event), secrets)
+    body = redacted(dict(event), secrets)
     type_, message = _type_and_message(body)
     return _BY_TYPE.get(type_ or "", APIError)(
         _bounded(message or "the stream reported an error without a message"),
@@ -130,7 +132,7 @@ def stream_error(event: Mapping[str, Any], *, secrets: Sequence[str] = ()) -> AP
 
 def transport_failure(exc: httpx.HTTPError, what: str, *, secrets: Sequence[str] = ()) -> Failure:
     """Translate what httpx raised while ``what`` was requested, with the original as cause."""
-    text = f"{what} failed: {_told(exc, secrets)}"
+    text = f"{what} failed: {_told(str(exc), secrets) or type(exc).__name__}"
     error: TransportError
     if isinstance(exc, _NOT_SENT):
         error = TransportError(text, request_sent=False)
@@ -145,7 +147,7 @@ def transport_failure(exc: httpx.HTTPError, what: str, *, secrets: Sequence[str]
 def stream_failure(exc: httpx.HTTPError, what: str, *, secrets: Sequence[str] = ()) -> Failure:
     """Translate what httpx raised while an accepted event stream was read, with the original as cause."""
     silent = isinstance(exc, httpx.TimeoutException)
-    told = _told(exc, secrets)
+    told = _told(str(exc), secrets) or type(exc).__name__
     error = StreamIdleTimeout(f"{what}: {told}") if silent else StreamLost(f"{what} broke off: {told}")
     error.__cause__ = exc
     return Failure(error)
@@ -153,16 +155,8 @@ def stream_failure(exc: httpx.HTTPError, what: str, *, secrets: Sequence[str] = 
 
 def unusable(message: str, raw: bytes, *, secrets: Sequence[str] = ()) -> ProtocolError:
     """Describe a successful answer that is not the protocol, with an excerpt of it."""
-    shown = redact(raw[: 4 * MAX_RAW_BYTES].decode("utf-8", "replace"), secrets).encode("utf-8", "replace")
-    return ProtocolError(message, raw=shown[:MAX_RAW_BYTES])
-
-
-def redact(text: str, secrets: Sequence[str]) -> str:
-    """Remove every occurrence of the secrets."""
-    for secret in secrets:
-        if secret:
-            text = text.replace(secret, "[redacted]")
-    return text
+    shown = redact(raw[:MAX_EXCERPT_BYTES].decode("utf-8", "replace"), secrets).encode("utf-8", "replace")
+    return ProtocolError(_told(message, secrets), raw=shown[:MAX_RAW_BYTES])
 
 
 def _class_of(status: int) -> type[APIError]:
@@ -224,24 +218,16 @@ def _timestamp(text: str | None) -> float | None:
         return None
 
 
-def _decoded(text: str) -> Any:
+def _decoded(text: str, secrets: Sequence[str]) -> Any:
     """Decode an error body: JSON if it is JSON, else its text without the surplus of an HTML page."""
     try:
-        return decode_json(text)
+        return redacted(decode_json(text), secrets)
     except ValueError:
-        return _bounded(text.strip()) or None
+        return _told(text.strip(), secrets) or None
 
 
-def _redacted(value: Any, secrets: Sequence[str]) -> Any:
-    if isinstance(value, str):
-        return redact(value, secrets)
-    if isinstance(value, dict):
-        return {key: _redacted(member, secrets) for key, member in value.items()}
-    return [_redacted(member, secrets) for member in value] if isinstance(value, list) else value
-
-
-def _told(exc: httpx.HTTPError, secrets: Sequence[str]) -> str:
-    return _bounded(redact(str(exc), secrets)) or type(exc).__name__
+def _told(text: str, secrets: Sequence[str]) -> str:
+    return _bounded(redact(text, secrets))
 
 
 def _bounded(text: str) -> str:

@@ -41,6 +41,7 @@ class Call:
         query: The query's fields; see :func:`join_url`.
         headers: Headers beyond the credential's.
         body: The encoded body, or a form with a file.
+        secrets: What of the body must never be shown.
         idempotent: Whether repeating the call after an ambiguous failure is harmless.
         retry: Whether the call may be repeated at all.
         own_connection: Whether the response is a long stream that gets a connection of its own.
@@ -53,6 +54,7 @@ class Call:
     query: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | Multipart | None = field(default=None, repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
     idempotent: bool = False
     retry: bool = True
     own_connection: bool = False
@@ -247,7 +249,7 @@ class Exchange:
         }
         every = {**headers, **credential.headers}
         request = httpx.Request(call.method, url, headers=every, content=content, stream=form, extensions=extensions)
-        return request, credential.secrets
+        return request, (*credential.secrets, *call.secrets)
 
 
 def _json_object(data: bytes) -> dict[str, Any] | str:

@@ -21,6 +21,10 @@ class Sender:
     def __init__(self, base_url: str, *, transport: HTTPTransport | None, http_client: HTTPClient | None) -> None:
         if transport is not None and http_client is not None:
             raise ConfigurationError("give transport= or http_client=, not both: each decides where requests go")
+        if not isinstance(transport, HTTPTransport | None):
+            raise ConfigurationError(f"transport= must be an httpx.AsyncBaseTransport, not {type(transport).__name__}")
+        if not isinstance(http_client, HTTPClient | None):
+            raise ConfigurationError(f"http_client= must be an httpx.AsyncClient, not {type(http_client).__name__}")
         self._client = http_client
         self._transport = transport
         if transport is None and http_client is None:
@@ -30,11 +34,13 @@ class Sender:
         """Send a request; wait for the head of the response.
 
         Transports are called directly: httpx's client costs twice as much as the rest of a small request.
+        Redirects are never followed: they are answers like any other.
         """
         if self._transport is not None:
             return await self._transport.handle_async_request(request)
         assert self._client is not None  # noqa: S101 - one of the two is set, see __init__
-        return await self._client.send(request, stream=True)
+        # The client's own settings would carry the credential to another host, or replace it.
+        return await self._client.send(request, stream=True, follow_redirects=False, auth=None)
 
     async def aclose(self) -> None:
         """Close the transport."""

@@ -7,6 +7,8 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
+import httpx
+
 from .._errors import ConfigurationError
 
 __all__ = ["base_url_of", "join_url"]
@@ -18,7 +20,7 @@ def base_url_of(value: Any) -> str:
     Raises:
         ConfigurationError: It is not an http(s) URL with a host, or holds a query, fragment or credential.
     """
-    parts = urlsplit(value if isinstance(value, str) else "")
+    parts = urlsplit(value if _is_url(value) else "")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigurationError("base_url must be a URL such as https://api.anthropic.com")
     if parts.query or parts.fragment or "@" in parts.netloc:
@@ -34,14 +36,30 @@ def join_url(base_url: str, path: Sequence[str], query: Mapping[str, Any]) -> st
     Source: Claude Managed Agents API, query encoding.
 
     Raises:
-        ConfigurationError: A segment is empty, not a string, or a step in the path (``.`` or ``..``).
+        ConfigurationError: A segment is empty, not a string, or a step in the path (``.`` or ``..``); or a text
+            is not Unicode.
     """
     for segment in path:
         if not isinstance(segment, str) or segment in ("", ".", ".."):
             raise ConfigurationError(f"{segment!r} cannot be an id in /{'/'.join(map(str, path))}; nothing was sent")
-    url = "/".join([base_url, *(quote(segment, safe="") for segment in path)])
-    encoded = urlencode([(name, _text(value)) for name, value in _flat(query) if value is not None], quote_via=quote)
+    fields = [(name, _text(value)) for name, value in _flat(query) if value is not None]
+    try:
+        url = "/".join([base_url, *(quote(segment, safe="") for segment in path)])
+        encoded = urlencode(fields, quote_via=quote)
+    except UnicodeEncodeError as exc:
+        raise ConfigurationError("an id or a query field holds half a surrogate pair; nothing was sent") from exc
     return f"{url}?{encoded}" if encoded else url
+
+
+def _is_url(value: Any) -> bool:
+    """Whether httpx can send to it; white space is no part of a URL."""
+    if not isinstance(value, str) or any(character.isspace() for character in value):
+        return False
+    try:
+        httpx.URL(value)
+        return urlsplit(value).port != 0  # it raises for a port that is none
+    except (httpx.InvalidURL, ValueError):
+        return False
 
 
 def _flat(query: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -192,7 +192,7 @@ def _failed(event: Event) -> Fact:
 def _preview_started(event: Event) -> Fact:
     begun = event.get("event")
     event_id = _text(begun, "id") if isinstance(begun, dict) else None
-    return PreviewText(event_id, 0, "") if event_id else Unrecognised("event_start of an unknown shape")
+    return PreviewText(event_id, 0, "", starts=True) if event_id else Unrecognised("event_start of an unknown shape")
 
 
 def _preview(event: Event) -> Fact:

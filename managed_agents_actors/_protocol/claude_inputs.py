@@ -36,8 +36,8 @@ def tool_confirmation(tool_use_id: str, verdict: Literal["allow", "deny"], messa
         raise ConfigurationError(f'a confirmation is "allow" or "deny", not {verdict!r}')
     event: Event = {"type": "user.tool_confirmation", "tool_use_id": tool_use_id, "result": verdict}
     if message is not None:
-        if verdict == "allow":
-            raise ConfigurationError("a message can only go with a denial")
+        if verdict == "allow" or not isinstance(message, str):
+            raise ConfigurationError("a message is text, and can only go with a denial")
         event["deny_message"] = message
     return event
 

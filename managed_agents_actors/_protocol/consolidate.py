@@ -143,6 +143,10 @@ class SessionLog:
                 pass
         return ()
 
+    def close(self, call_ids: Iterable[str]) -> tuple[str, ...]:
+        """Close calls that something told apart from the log's own order has ended; return those that were open."""
+        return self._close(list(call_ids))
+
     def repeat(self, fact: Fact) -> None:
         """Fold in a fact that a listing shows again: what stood before it in the listing has been dealt with."""
         if isinstance(fact, Running | Idled):

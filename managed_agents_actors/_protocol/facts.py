@@ -48,11 +48,12 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class PreviewText:
-    """A piece, perhaps empty, of an assistant message that is still being written."""
+    """A piece, perhaps empty, of an assistant message that is still being written; ``starts`` marks its beginning."""
 
     event_id: str
     index: int
     text: str
+    starts: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,13 +33,22 @@ def sum_usage(raw: list[Mapping[str, Any]]) -> Usage:
 
 
 class _Preview:
-    """An assistant message that is being written: what has been shown of it, and at which block it stands."""
+    """An assistant message that is being written.
 
-    __slots__ = ("index", "shown")
+    Attributes:
+        index: The block at which it stands.
+        shown: What has been shown of it, separators included.
+        length: The characters shown, without separators.
+        received: The characters received since it last started: a provider may begin it anew on the next stream.
+    """
+
+    __slots__ = ("index", "length", "received", "shown")
 
     def __init__(self, index: int) -> None:
         self.index = index
         self.shown: list[str] = []
+        self.length = 0
+        self.received = 0
 
 
 class Ledger:
@@ -92,8 +101,8 @@ class Ledger:
             case Said(texts=texts):
                 self._write("assistant", [{"type": "text", "text": text} for text in texts])
                 return self._say(event.get("id"), texts)
-            case PreviewText(event_id=event_id, index=index, text=text):
-                return self._preview(event_id, index, text) if text else ""
+            case PreviewText():
+                return self._preview(fact)
             case Called(use=use):
                 (self._custom if use.kind == "custom" else self._server).append(use)
                 self._write("assistant", [{"type": "tool_use", "id": use.id, "name": use.name, "input": use.input}])
@@ -180,16 +189,24 @@ class Ledger:
         self._pieces += added
         return "".join(added)
 
-    def _preview(self, event_id: str, index: int, text: str) -> str:
-        preview = self._previews.get(event_id)
+    def _preview(self, fact: PreviewText) -> str:
+        preview = self._previews.get(fact.event_id)
+        if fact.starts and preview is not None:
+            preview.received = 0
+        known = 0 if preview is None else preview.length - preview.received
+        text = fact.text[max(0, known) :]
+        if preview is None and text:
+            preview = self._previews[fact.event_id] = _Preview(fact.index)
         if preview is None:
-            preview = self._previews[event_id] = _Preview(index)
-            preview.shown.append(text)
-            return self._append(text, apart=True)
-        apart = index != preview.index
-        preview.index = index
+            return ""
+        preview.received += len(fact.text)
+        if not text:
+            return ""
+        apart = bool(preview.shown) and fact.index != preview.index
+        preview.index = fact.index
         preview.shown += [_SEPARATOR, text] if apart else [text]
-        return self._append(text, apart=apart)
+        preview.length += len(text)
+        return self._append(text, apart=apart or preview.length == len(text))
 
     def _say(self, event_id: object, texts: tuple[str, ...]) -> str:
         whole = _SEPARATOR.join(texts)

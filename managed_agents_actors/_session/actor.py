@@ -9,11 +9,12 @@ from __future__ import annotations
 import inspect
 import random
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, TypeAlias, final
 
 import trio
 
-from .._errors import ManagedAgentsError, SessionCrashed
+from .._errors import ManagedAgentsError, SessionCrashed, SessionTimeout
 from .._model import (
     Deny,
     EventContext,
@@ -64,12 +65,13 @@ from .._protocol.mail import (
     ToolFinished,
 )
 from .._protocol.session_machine import MachineSettings, SessionMachine
-from ..actors import Mailbox, PendingReply, Replies, Subscribers
+from ..actors import Mailbox, PendingReply, Replies, Subscribers, plain_failures
 from ..providers.contract import EventSource
 from ..telemetry import get_logger
 from .feeds import Feeds, Watcher
 from .options import SessionOptions
 from .tool_calls import Place, Queue, ToolRunner
+from .user_code import run_user_code
 
 # Pieces of mail that may wait. The actor empties its mailbox in one go, so this is how far it may fall behind within
 # one turn of its loop; a reader that is ahead of it waits, and with it, by TCP, the provider.
@@ -78,8 +80,14 @@ MAILBOX_CAPACITY = 256
 # Seconds for which terminals are still handed to slow ``notify`` channels when a session ends.
 NOTIFY_GRACE = 5.0
 
-# Seconds for which a handler may still be shown the last events when a session ends.
+# When a session ends, its handler is still shown the events that wait, as long as each takes less than this (seconds).
 WATCH_GRACE = 30.0
+
+# The same when the session was ended by a failure or a deadline, which its caller wants to hear of now.
+OVERDUE_GRACE = 1.0
+
+# The session whose tool the present task runs, if it runs one.
+current_session: ContextVar[SessionActor | None] = ContextVar("managed_agents_actors.current_session", default=None)
 
 ChildTask: TypeAlias = Callable[..., Any]
 
@@ -112,6 +120,7 @@ class SessionActor:
         self._tool_queue = Queue()
         self._tool_scopes: dict[str, trio.CancelScope] = {}
         self._timers: dict[TimerKey, float] = {}
+        self._overdue = False
         self._random = random.Random()  # noqa: S311 -- spreads reconnects, guards no secret
         self._opened: trio.TaskStatus[None] | None = None
         self._watcher = Watcher(options.handler, self._event_context, self._log)
@@ -152,6 +161,11 @@ class SessionActor:
             usage=ledger.usage,
         )
 
+    @property
+    def is_watched_by_this_task(self) -> bool:
+        """Whether the present task is the one that shows events to the handler: it must not wait for its own end."""
+        return self._watcher.task is trio.lowlevel.current_task()
+
     def result(self) -> SessionResult:
         """Give what a one-shot session came to, once it has ended, or raise what ended its request."""
         if self._result is None:
@@ -167,9 +181,10 @@ class SessionActor:
         """
         self._opened = task_status
         try:
-            async with self._provider.open_connection(self._options.provider_options) as connection:
-                self._connection = connection
-                await self._serve()
+            with plain_failures():
+                async with self._provider.open_connection(self._options.provider_options) as connection:
+                    self._connection = connection
+                    await self._serve()
         except Exception as error:  # noqa: BLE001 -- any defect must reach everybody who waits
             self._crash(error)
         finally:
@@ -190,8 +205,7 @@ class SessionActor:
                 while not self._machine.closed:
                     await self._turn()
                 nursery.cancel_scope.cancel()
-            self._watcher.end()
-            observers.cancel_scope.deadline = trio.current_time() + WATCH_GRACE
+            self._watcher.end(WATCH_GRACE if self.failure is None and not self._overdue else OVERDUE_GRACE)
 
     async def _turn(self) -> None:
         """Wait for mail or for a timer, and let the machine have it."""
@@ -220,17 +234,14 @@ class SessionActor:
         self.feeds.end()
 
     def _crash(self, error: Exception) -> None:
-        cause = error
-        while isinstance(cause, ExceptionGroup) and len(cause.exceptions) == 1:
-            cause = cause.exceptions[0]
-        self._log.error("session_crashed", session_id=self.session_id, exc_info=cause)
-        if isinstance(cause, ManagedAgentsError):
-            self.failure = cause
+        if isinstance(error, ManagedAgentsError):
+            self.failure = error
             return
         result = self._machine.ledger.result(self.session_id, "terminated", None)
-        crash = SessionCrashed(f"the session's actor failed: {type(cause).__name__}", result=result)
-        crash.__cause__ = cause
+        crash = SessionCrashed(f"the session's actor failed: {type(error).__name__}", result=result)
+        crash.__cause__ = error
         self.failure = crash
+        self._log.error("session_crashed", session_id=self.session_id, exc_info=error)
 
     # --- performing effects ---------------------------------------------------------------------------------------
 
@@ -262,6 +273,7 @@ class SessionActor:
             case Reply(token=token, value=value):
                 self.replies.answer(token, value)
             case ReplyError(token=token, error=error):
+                self._overdue = self._overdue or isinstance(error, SessionTimeout)
                 self.replies.answer(token, error=error)
 
     def _set_timer(self, effect: SetTimer | Backoff | CancelTimer) -> None:
@@ -358,6 +370,7 @@ class SessionActor:
             await self.mailbox.send(Posted(post_id, echo))
 
     async def _run_tool(self, use: ToolUse, scope: trio.CancelScope, place: Place) -> None:
+        current_session.set(self)
         with scope:
             result = await self._tools.run(use, self._tool_context(use), place)
             await self.mailbox.send(ToolFinished(use.id, result))
@@ -382,10 +395,14 @@ class SessionActor:
     async def _ask_guard(self, number: int, turn: TurnResult) -> None:
         guard = self._options.turn_guard
         verdict: Any = None
+
+        async def ask() -> Any:
+            # A guard that is not async is asked right here: it compares numbers, and the request waits for it.
+            found = guard(turn) if guard is not None else None
+            return await found if inspect.isawaitable(found) else found
+
         try:
-            verdict = guard(turn) if guard is not None else None
-            if inspect.isawaitable(verdict):
-                verdict = await verdict
+            verdict = await run_user_code(ask)
         except Exception as error:  # noqa: BLE001 -- a guard that fails must halt, not let the request run on
             self._log.warning("turn_guard_failed", exc_info=error)
             verdict = Halt(reason=error)

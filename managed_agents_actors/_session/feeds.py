@@ -6,6 +6,7 @@ falls behind loses the oldest events and is told how many.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ class Watcher:
     """Shows every event to the handler, one at a time, from a task of its own.
 
     Attributes:
+        task: The task that shows them.
         failures: How often the handler failed to take an event.
     """
 
@@ -41,7 +43,9 @@ class Watcher:
         self._queue: deque[tuple[Event, Origin]] = deque()
         self._arrived = trio.Event()
         self._taken = trio.lowlevel.ParkingLot()
-        self._ended = False
+        self._patience: float | None = None
+        self._scope = trio.CancelScope()
+        self.task: trio.lowlevel.Task | None = None
         self.failures = 0
 
     def put(self, events: Sequence[Event], origin: Origin) -> None:
@@ -55,19 +59,32 @@ class Watcher:
         while len(self._queue) >= WATCH_QUEUE:
             await self._taken.park()
 
-    def end(self) -> None:
-        """Nothing more will be put in: :meth:`run` returns when all has been shown."""
-        self._ended = True
+    def end(self, patience: float) -> None:
+        """Nothing more will be put in: :meth:`run` returns when all has been shown.
+
+        Args:
+            patience: Seconds that one event may still take; when one takes longer, it and the rest are dropped.
+        """
+        self._patience = patience
+        self._scope.deadline = trio.current_time() + patience
         self._arrived.set()
 
     async def run(self) -> None:
         """Show events as they come, in order, until the end or cancellation."""
-        while self._queue or not self._ended:
+        self.task = trio.lowlevel.current_task()
+        while self._queue or self._patience is None:
             await self._arrived.wait()
-            if not self._ended:
+            if self._patience is None:
                 self._arrived = trio.Event()
             while self._queue:
-                await self._show(*self._queue[0])
+                event, origin = self._queue[0]
+                self._scope = trio.CancelScope(deadline=trio.current_time() + (self._patience or math.inf))
+                with self._scope:
+                    await self._show(event, origin)
+                if self._scope.cancelled_caught:
+                    self._log.warning("handle_event_abandoned", events=len(self._queue))
+                    self._queue.clear()
+                    return
                 self._queue.popleft()
                 self._taken.unpark()
 

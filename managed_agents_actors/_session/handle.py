@@ -8,7 +8,7 @@ from typing import Any, Literal, final
 
 import trio
 
-from .._errors import ActorGone, ConfigurationError
+from .._errors import ActorGone, ConfigurationError, MailboxFull
 from .._model import Content, Event, Outcome, SessionResult, SessionStatus
 from .._protocol.mail import (
     Confirmation,
@@ -22,10 +22,11 @@ from .._protocol.mail import (
     SendEvent,
     StopWanted,
     Token,
+    Withdraw,
 )
 from ..actors import fresh
 from ..providers.contract import Provider
-from .actor import SessionActor
+from .actor import SessionActor, current_session
 from .feeds import EventFeed
 
 
@@ -75,11 +76,16 @@ class Session:
     async def ask(self, content: Content | Outcome) -> SessionResult:
         """Send a message, or define an outcome, and wait for the end of the request it starts.
 
+        Cancelled while the message still waits for its turn, it is never sent; once sent, its request goes on.
+
         Raises:
+            RuntimeError: Called by a tool of this very session, whose request cannot end before the tool does.
             APIError: The provider refused the message.
             SessionError: The request ended on our side: timeout, guard, turn limit, session gone.
             ActorGone: The session was stopped before the request ended.
         """
+        if current_session.get() is self._actor:
+            raise RuntimeError("a tool cannot ask its own session: the request would wait for itself; use message()")
         item = self._checked(Goal(content) if isinstance(content, Outcome) else Message(content))
         result: SessionResult = await self._call(lambda token: Say(item, result=token))
         return result
@@ -141,11 +147,12 @@ class Session:
         """End the session's actor: cancels its tools, closes its stream, and waits until it has ended.
 
         A request in progress and queued messages end with a terminal that says so. The session at the provider
-        stays as it is.
+        stays as it is. Called by ``handle_event`` it does not wait: the session's end waits for the handler.
         """
         with suppress(ActorGone):
             await self._actor.mailbox.send(StopWanted())
-        await self._actor.exited.wait()
+        if not self._actor.is_watched_by_this_task:
+            await self._actor.exited.wait()
 
     async def wait_closed(self) -> None:
         """Wait until the session has ended.
@@ -169,6 +176,8 @@ class Session:
             return await reply.wait()
         except BaseException:
             self._failure_seen = self._failure_seen or self._actor.failure is not None
+            with suppress(ActorGone, MailboxFull):
+                self._actor.mailbox.cast(Withdraw(token))
             raise
         finally:
             self._actor.replies.discard(token)

@@ -6,16 +6,14 @@ A handler is an object with ``handle_tool_call`` (and perhaps ``handle_event``, 
 
 from __future__ import annotations
 
-import functools
+import copy
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
-import trio
-
 from .._errors import ConfigurationError
 from .._model import Deny, Event, EventContext, ToolContext, ToolOutput, ToolUse
-from .threads import tool_threads
+from .user_code import run_user_code
 
 Verdict: TypeAlias = Literal["allow", "deny"] | Deny | None
 ToolCallFunction: TypeAlias = Callable[[str, Mapping[str, Any], ToolContext], Awaitable[Any] | Any]
@@ -34,21 +32,6 @@ class Handler(Protocol):
     async def handle_tool_call(self, name: str, input: dict[str, Any], context: ToolContext) -> str | ToolOutput:
         """Run a call and give its result. May raise :class:`ToolError` to tell the model what went wrong."""
         ...
-
-
-def _is_async(function: Callable[..., Any]) -> bool:
-    while isinstance(function, functools.partial):
-        function = function.func
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004 -- the bound method itself is wanted, not callability
-
-
-async def _call(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function of the user's wherever it belongs: here if it is async, else in a thread."""
-    if _is_async(function):
-        return await function(*args)
-    # A thread cannot be stopped; on cancellation it is left to finish alone, so that the session is not held up.
-    found = await trio.to_thread.run_sync(function, *args, abandon_on_cancel=True, limiter=tool_threads())
-    return await found if inspect.isawaitable(found) else found
 
 
 class HandlerAdapter:
@@ -72,6 +55,13 @@ class HandlerAdapter:
         self._watch = getattr(handler, "handle_event", None)
         self._confirm = getattr(handler, "handle_confirmation", None)
         self._owns = getattr(handler, "owns", None)
+        for name, optional in (
+            ("handle_event", self._watch),
+            ("handle_confirmation", self._confirm),
+            ("owns", self._owns),
+        ):
+            if optional is not None and not callable(optional):
+                raise ConfigurationError(f"the handler's {name} must be a function, not {optional!r}")
         self._leaves_unknown = getattr(handler, "unknown_tools", "error") == "leave"
 
     @property
@@ -90,16 +80,16 @@ class HandlerAdapter:
 
     async def run(self, use: ToolUse, context: ToolContext) -> Any:
         """Run a call; whatever the handler gives or raises comes out."""
-        return await _call(self._run, use.name, dict(use.input), context)
+        return await run_user_code(self._run, use.name, copy.deepcopy(dict(use.input)), context)
 
     async def watch(self, event: Event, context: EventContext) -> None:
         """Show the handler an event."""
         if self._watch is not None:
-            await _call(self._watch, event, context)
+            await run_user_code(self._watch, event, context)
 
     async def confirm(self, use: ToolUse, context: ToolContext) -> Verdict:
         """Ask the handler for its verdict on a gated call."""
-        return None if self._confirm is None else await _call(self._confirm, use, context)
+        return None if self._confirm is None else await run_user_code(self._confirm, use, context)
 
 
 def with_policy(handler: Handler | ToolCallFunction, policy: Policy) -> Handler:
@@ -110,6 +100,8 @@ def with_policy(handler: Handler | ToolCallFunction, policy: Policy) -> Handler:
         policy: Called with the call and its context, sync or async; ``"allow"`` lets it run. ``"deny"`` or
             ``Deny(message)`` becomes the call's error result, and so does anything else, a failure included.
     """
+    if not callable(policy):
+        raise ConfigurationError(f"a policy is a function of a call and its context, not {policy!r}")
     return _Policed(handler, policy)
 
 
@@ -123,7 +115,7 @@ class _Policed:
 
     async def handle_tool_call(self, name: str, input: dict[str, Any], context: ToolContext) -> Any:
         use = ToolUse(id=context.tool_use_id, name=name, input=input, thread_id=context.thread_id)
-        verdict = await _call(self._policy, use, context)
+        verdict = await run_user_code(self._policy, use, context)
         if verdict == "allow":
             return await self._inner.run(use, context)
         message = verdict.message if isinstance(verdict, Deny) else None

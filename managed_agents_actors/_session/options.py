@@ -18,6 +18,9 @@ from .handlers import Handler, HandlerAdapter, ToolCallFunction
 
 TurnGuard: TypeAlias = Callable[[TurnResult], Awaitable[Halt | None] | Halt | None]
 
+# The longest finite time that can be asked for: a century in seconds.
+MAX_SECONDS = 100 * 365 * 86400
+
 # What a new run is opened with when its caller gives nothing.
 DEFAULT_PROMPT = "Begin."
 
@@ -54,7 +57,12 @@ class SessionOptions:
     def __post_init__(self) -> None:
         _check_seconds("timeout", self.timeout)
         _check_seconds("tool_timeout", self.tool_timeout)
+        if self.unresolved_after is None:
+            raise ConfigurationError("unresolved_after= must be a positive number of seconds, not None")
         _check_seconds("unresolved_after", self.unresolved_after)
+        for name in ("expose_exceptions", "require_terminal_tool"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigurationError(f"{name}= must be True or False, not {getattr(self, name)!r}")
         _check_count("max_turns", self.max_turns, least=1)
         _check_count("max_reprompts", self.max_reprompts, least=0)
         if self.turn_guard is not None and not callable(self.turn_guard):
@@ -153,5 +161,9 @@ def _check_count(name: str, value: Any, *, least: int) -> None:
 def _check_seconds(name: str, value: Any) -> None:
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0 or math.isnan(value):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not (0 < value <= MAX_SECONDS or value == math.inf)
+    ):
         raise ConfigurationError(f"{name}= must be a positive number of seconds, not {value!r}")

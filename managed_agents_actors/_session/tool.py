@@ -14,7 +14,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from .._errors import ConfigurationError
-from .._model import ToolContext
+from .._model import ToolContext, is_number
 from .._protocol.codec import encode_json
 from .._protocol.json_schema import MAX_PROBLEMS, validate
 from .._protocol.tool_schema import (
@@ -65,15 +65,21 @@ class Tool(Generic[P, R]):
         timeout: float | None = None,
         strict: bool = True,
     ) -> None:
+        if not callable(function):
+            raise ConfigurationError(f"a tool is made of a function, not of a {type(function).__name__}")
         functools.update_wrapper(self, function)
         self.function = function
         self.name: str = getattr(function, "__name__", "") if name is None else name
         check_name(self.name)
-        if timeout is not None and not timeout > 0:
+        if timeout is not None and not (is_number(timeout) and timeout > 0):
             raise ConfigurationError(f"tool {self.name!r}: timeout must be positive seconds or None, not {timeout!r}")
+        if not isinstance(description, str | None):
+            raise ConfigurationError(f"tool {self.name!r}: description must be text, not {description!r}")
+        if not isinstance(input_schema, Mapping | None):
+            raise ConfigurationError(f"tool {self.name!r}: input_schema must be a mapping, not {input_schema!r}")
         self.timeout = timeout
         self._strict = strict
-        self._signature = inspect.signature(function)
+        self._signature = _signature(self.name, function)
         hints = _hints(self.name, function)
         self._context_parameters = [key for key in self._signature.parameters if _is_context(hints.get(key))]
         self._adapter: TypeAdapter[dict[str, Any]] | None = None
@@ -175,6 +181,13 @@ def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     if function is not None:
         return Tool(function, **options)
     return functools.partial(Tool, **options)
+
+
+def _signature(name: str, function: Callable[..., Any]) -> inspect.Signature:
+    try:
+        return inspect.signature(function)
+    except ValueError as error:
+        raise ConfigurationError(f"tool {name!r}: Python does not know its parameters; wrap it in a def") from error
 
 
 def _hints(name: str, function: Callable[..., Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ What a tool raises stays in the local log; the model learns only the exception's
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,14 +15,18 @@ from typing import Any
 import trio
 
 from .._errors import ConfigurationError, ToolError
-from .._model import Content, ToolContext, ToolOutput, ToolResult, ToolUse
-from .._protocol.codec import encode_json
+from .._model import ToolContext, ToolOutput, ToolResult, ToolUse
+from .._protocol.codec import encode_json, without_lone_surrogates
 from .._protocol.content import content_blocks
 from .handlers import HandlerAdapter
 
 # A result longer than this (characters of text) is cut: the provider moves anything over 100,000 out of the model's
 # sight into a file anyway ("Limits"), and a request may not exceed 32 MB.
 MAX_RESULT_CHARS = 1_000_000
+
+# A result larger than this in all (bytes on the wire, images included) would be refused with its whole request: the
+# limit of a request is 32 MB ("Limits"), and its envelope needs some room too.
+MAX_RESULT_BYTES = 30_000_000
 
 
 class Queue:
@@ -80,61 +85,72 @@ class ToolRunner:
     async def run(self, use: ToolUse, context: ToolContext, place: Place) -> ToolResult:
         """Run a call in its turn and give its result, whatever happened. Only cancellation comes out."""
         async with place.under(self.limiter):
-            output = await self._guarded(use, context)
+            output = _fitting(use.name, await self._guarded(use, context))
         return ToolResult(tool_use_id=use.id, content=tuple(content_blocks(output.content)), is_error=output.is_error)
 
-    async def _guarded(self, use: ToolUse, context: ToolContext) -> ToolOutput:
-        seconds = float("inf") if self.timeout is None else self.timeout
+    async def _guarded(self, use: ToolUse, context: ToolContext) -> Any:
+        seconds = math.inf if self.timeout is None else self.timeout
         try:
-            with trio.move_on_after(seconds) as scope:
-                return _output(use.name, await self.handler.run(use, context))
+            with trio.move_on_after(seconds):
+                return await self.handler.run(use, context)
         except ToolError as error:
-            return ToolOutput(content=str(error) or "The tool failed.", is_error=True)
+            return ToolOutput(content=_text_of(error) or "The tool failed.", is_error=True)
         except Exception as error:  # noqa: BLE001 -- a tool may raise anything; it must become a result
             return self._failure(use, error)
-        assert scope.cancelled_caught  # noqa: S101 -- nothing else leaves the block without a value
         return ToolOutput(content=f"The tool {use.name} timed out after {seconds:g} seconds.", is_error=True)
 
     def _failure(self, use: ToolUse, error: Exception) -> ToolOutput:
         error_id = secrets.token_hex(4)
         self.log.warning("tool_failed", tool=use.name, tool_use_id=use.id, error_id=error_id, exc_info=error)
-        told = f"{type(error).__name__}: {error}" if self.expose_exceptions else type(error).__name__
+        told = f"{type(error).__name__}: {_text_of(error)}" if self.expose_exceptions else type(error).__name__
         return ToolOutput(content=f"The tool {use.name} failed with {told} (error id {error_id}).", is_error=True)
 
 
-def _output(name: str, value: Any) -> ToolOutput:
-    """Read what a handler gave: text, a ToolOutput, or nothing; anything else is an error the model can read."""
+def _text_of(error: Exception) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 -- an exception of the user's may not even have a text
+        return type(error).__name__
+
+
+def _fitting(name: str, value: Any) -> ToolOutput:
+    """Bring what a handler gave to blocks that a provider takes; what cannot be brought there is an error result."""
     match value:
         case None:
             return ToolOutput(content="(no output)")
         case str():
-            return _cut(value, is_error=False)
-        case ToolOutput(content=content, is_error=is_error) if isinstance(content, str) or _are_blocks(content):
-            return _cut(content, is_error=is_error)
+            value = ToolOutput(content=value)
+        case ToolOutput(is_error=bool()):
+            pass
         case ToolOutput():
-            problem = "a ToolOutput whose content is neither text nor content blocks"
+            return _unfit(name, "a ToolOutput whose is_error is not a bool")
         case _:
-            problem = f"a {type(value).__name__}"
-    return ToolOutput(content=f"The tool {name} gave {problem} where text was expected.", is_error=True)
-
-
-def _are_blocks(content: Any) -> bool:
+            return _unfit(name, f"a {type(value).__name__}")
     try:
-        blocks = content_blocks(content)
-        encode_json(blocks)
+        output = _cut(value)
+        size = len(encode_json(output.content))
     except (ConfigurationError, ValueError):
-        return False
-    return True
+        return _unfit(name, "a ToolOutput whose content is neither text nor content blocks")
+    if size > MAX_RESULT_BYTES:
+        return _unfit(name, f"{size:,} bytes, of which {MAX_RESULT_BYTES:,} can be sent,")
+    return output
 
 
-def _cut(content: Content, *, is_error: bool) -> ToolOutput:
-    """Bring content to blocks whose text is within the limit; what was cut is said where the model reads it."""
-    blocks = content_blocks(content or "(no output)")
-    room = MAX_RESULT_CHARS
+def _unfit(name: str, what: str) -> ToolOutput:
+    return ToolOutput(content=f"The tool {name} gave {what} where text was expected.", is_error=True)
+
+
+def _cut(output: ToolOutput) -> ToolOutput:
+    """Bring the text of an output within the limit; what was cut is said where the model reads it."""
+    blocks = content_blocks("(no output)" if output.content == "" else output.content)
+    room, is_error = MAX_RESULT_CHARS, output.is_error
     for block in blocks:
         text = block.get("text")
+        if block["type"] == "text" and not isinstance(text, str):
+            raise ConfigurationError("a text block needs a text")
         if not isinstance(text, str):
             continue
+        block["text"] = text = without_lone_surrogates(text)
         if len(text) > room:
             block["text"] = f"{text[:room]}\n[cut: {len(text):,} characters, of which {room:,} are shown]"
             is_error = True

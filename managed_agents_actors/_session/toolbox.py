@@ -41,7 +41,8 @@ class Toolbox:
         unknown_tools: As given; the session acts on it.
 
     Raises:
-        ConfigurationError: Two tools have the same name, or one cannot be described to a provider.
+        ConfigurationError: This is no list of tools, two have the same name, or one cannot be described to a
+            provider.
     """
 
     def __init__(
@@ -51,6 +52,8 @@ class Toolbox:
             raise ConfigurationError(f'unknown_tools must be "error" or "leave", not {unknown_tools!r}')
         self.unknown_tools: UnknownTools = unknown_tools
         self._tools: dict[str, Tool[..., Any]] = {}
+        if not isinstance(tools, Iterable) or isinstance(tools, str | bytes | Mapping):
+            raise ConfigurationError(f"Toolbox takes a list of tools, not a {type(tools).__name__}")
         for item in tools:
             added = item if isinstance(item, Tool) else Tool(item)
             if added.name in self._tools:

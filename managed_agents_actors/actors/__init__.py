@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from ._mailbox import Mailbox, MailboxStatistics
-from ._nursery import open_plain_nursery
+from ._nursery import open_plain_nursery, plain_failures, sole_failure
 from ._replies import PendingReply, Replies, fresh
 from ._subscribers import Subscribers
 
-__all__ = ["Mailbox", "MailboxStatistics", "PendingReply", "Replies", "Subscribers", "fresh", "open_plain_nursery"]
+__all__ = [
+    "Mailbox",
+    "MailboxStatistics",
+    "PendingReply",
+    "Replies",
+    "Subscribers",
+    "fresh",
+    "open_plain_nursery",
+    "plain_failures",
+    "sole_failure",
+]

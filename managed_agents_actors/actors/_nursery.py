@@ -6,7 +6,7 @@ A nursery wraps every failure in a group; a library that uses nurseries inside m
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 
 import trio
 
@@ -29,12 +29,11 @@ def sole_failure(group: BaseExceptionGroup[BaseException]) -> BaseException | No
     return failures[0] if len(failures) == 1 else None
 
 
-@asynccontextmanager
-async def open_plain_nursery() -> AsyncIterator[trio.Nursery]:
-    """Open a nursery whose only failure comes out as it was raised; several still come out as a group."""
+@contextmanager
+def plain_failures() -> Iterator[None]:
+    """Let the only failure of a group that leaves the block come out as it was raised; several stay a group."""
     try:
-        async with trio.open_nursery() as nursery:
-            yield nursery
+        yield
     except BaseExceptionGroup as group:
         failure = sole_failure(group)
         if failure is None:
@@ -46,3 +45,11 @@ async def open_plain_nursery() -> AsyncIterator[trio.Nursery]:
             # Raising here would record the group as the failure's context, though the failure came first.
             failure.__context__ = context
             del failure, context
+
+
+@asynccontextmanager
+async def open_plain_nursery() -> AsyncIterator[trio.Nursery]:
+    """Open a nursery whose only failure comes out as it was raised; several still come out as a group."""
+    with plain_failures():
+        async with trio.open_nursery() as nursery:
+            yield nursery

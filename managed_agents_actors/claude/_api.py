@@ -12,7 +12,9 @@ from typing import Any, Final, TypeAlias
 
 from .._errors import ConfigurationError, TransportError
 from .._http.exchange import Call, Credential, Exchange, Outgoing
-from .._protocol.codec import encode_json
+from .._http.redaction import secrets_in
+from .._protocol.codec import encode_json, has_lone_surrogate
+from ._checks import check_header
 
 __all__ = ["Api", "ApiKey", "Authenticator"]
 
@@ -70,6 +72,12 @@ class Api:
     timeout: float
     idle_timeout: float
 
+    def __post_init__(self) -> None:
+        check_header("anthropic_version", self.anthropic_version)
+        check_header("beta", self.beta)
+        if self.files_beta is not None:
+            check_header("files_beta", self.files_beta)
+
     def call(self, method: str, *path: str, betas: tuple[str | None, ...] | None = None, **options: Any) -> Call:
         """Describe a call under ``/v1``, with the headers every request carries.
 
@@ -92,18 +100,35 @@ class Api:
 
     async def post(self, *path: str, body: Mapping[str, Any], idempotent: bool, retry: bool = True) -> dict[str, Any]:
         """POST an object; some servers answer an accepted one with nothing, which is ``{}``."""
-        try:
-            encoded = encode_json(body)
-        except ValueError as exc:
-            raise ConfigurationError(f"POST /v1/{'/'.join(path)}: the body is {exc}; nothing was sent") from exc
-        headers = {"content-type": "application/json"}
-        call = self.call("POST", *path, body=encoded, headers=headers, idempotent=idempotent, retry=retry)
+        call = self.call(
+            "POST",
+            *path,
+            body=_encoded(body),
+            secrets=secrets_in(body),
+            headers={"content-type": "application/json"},
+            idempotent=idempotent,
+            retry=retry,
+        )
         return await self.exchange.json(call, may_be_empty=True)
 
     async def delete(self, *path: str, **options: Any) -> dict[str, Any]:
         """DELETE an object. Repeated after an answer was lost, it may find the object already gone."""
         call = self.call("DELETE", *path, idempotent=True, **options)
         return await self.exchange.json(call, may_be_empty=True)
+
+
+def _encoded(body: Mapping[str, Any]) -> bytes:
+    """Encode a request's body, and refuse what the provider would."""
+    try:
+        encoded = encode_json(body)
+    except ValueError as exc:
+        raise ConfigurationError(f"the request's body is {exc}; nothing was sent") from exc
+    if b"\\ud" in encoded and has_lone_surrogate(body):
+        raise ConfigurationError(
+            "the request's body holds half a surrogate pair (cut UTF-16, or a file name that is not Unicode), which"
+            " the provider refuses; nothing was sent"
+        )
+    return encoded
 
 
 def _check_key(key: object) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from .._config import given, setting
-from .._errors import ConfigurationError
 from .._http.exchange import Exchange
 from .._http.retry import RetryPolicy
 from .._http.sender import HTTPClient, HTTPTransport, Sender
 from .._http.url import base_url_of
 from ._api import Api, ApiKey, Authenticator
+from ._checks import check_retries, check_seconds
 from ._files import Files
 from ._resources import Agents, Environments, Sessions
 
@@ -65,9 +65,8 @@ class ClaudeClient:
         transport: HTTPTransport | None = None,
         http_client: HTTPClient | None = None,
     ) -> None:
-        _check_positive(timeout=timeout, connect_timeout=connect_timeout, idle_timeout=idle_timeout)
-        if max_retries < 0:
-            raise ConfigurationError(f"max_retries must be 0 or more, not {max_retries!r}")
+        check_seconds(timeout=timeout, connect_timeout=connect_timeout, idle_timeout=idle_timeout)
+        check_retries(max_retries)
         authenticator = Authenticator(
             api_key=setting("api_key", given(api_key)), scheme=setting("auth_scheme", given(auth_scheme))
         )
@@ -108,9 +107,3 @@ class ClaudeClient:
         """Close idle connections and refuse further calls. Those under way end by themselves."""
         self._exchange.close()
         await self._sender.aclose()
-
-
-def _check_positive(**times: Any) -> None:
-    for name, value in times.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-            raise ConfigurationError(f"{name} must be a positive number of seconds, not {value!r}")

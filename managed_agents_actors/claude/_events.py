@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+from ._checks import check_seconds, rows_of
 from ._paging import Row
 from ._resource import Nested
 from ._stream import EventStream
@@ -38,8 +39,11 @@ class Events(Nested):
 
         Returns:
             ``{"data": [...]}`` with the queued events and their ids; ``{}`` from servers that answer nothing.
+
+        Raises:
+            ConfigurationError: This is no list of events; nothing was sent.
         """
-        body = {"events": [dict(event) for event in events]}
+        body = {"events": rows_of("events", events)}
         return await self._api.post(*self._under(session_id), body=body, idempotent=False, retry=retry)
 
     @asynccontextmanager
@@ -60,6 +64,8 @@ class Events(Nested):
             APIError: The server refused.
             TransportError: The exchange failed, or the server did not answer in time.
         """
+        silence = self._api.idle_timeout if idle_timeout is None else idle_timeout
+        check_seconds(idle_timeout=silence)
         call = self._api.call(
             "GET",
             *self._under(session_id, "stream"),
@@ -67,7 +73,7 @@ class Events(Nested):
             headers={"accept": "text/event-stream", "cache-control": "no-store"},
             retry=False,
             own_connection=True,
-            silence=self._api.idle_timeout if idle_timeout is None else idle_timeout,
+            silence=silence,
         )
         async with self._api.exchange.stream(call) as incoming:
             stream = EventStream(incoming)

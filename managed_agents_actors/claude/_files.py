@@ -17,6 +17,7 @@ import trio
 from .._errors import ConfigurationError, ProtocolError
 from .._http.exchange import Incoming
 from .._http.upload import BytesFile, FilePart, Multipart
+from ._checks import check_header, check_text
 from ._paging import Row
 from ._resource import Collection
 
@@ -62,11 +63,14 @@ class Files(Collection):
             expires_in_seconds: When the provider deletes the file, 3 600 to 7 776 000.
 
         Raises:
-            ConfigurationError: Content came without a name; nothing was sent.
+            ConfigurationError: The source is neither path nor bytes, content came without a name, or a name is
+                not text; nothing was sent.
             OSError: The file cannot be read.
         """
         options = {"purpose": purpose, "expires_in_seconds": expires_in_seconds}
         fields = {name: str(value) for name, value in options.items() if value is not None}
+        for name, value in fields.items():
+            check_text(name, value)
         async with _open_part(source, filename, content_type) as part:
             form = Multipart(part, fields)
             transfer = {"timeout": None, "silence": self._api.timeout}
@@ -136,12 +140,14 @@ class Files(Collection):
 async def _open_part(
     source: PathLike | bytes, filename: str | None, content_type: str | None
 ) -> AsyncIterator[FilePart]:
+    if not isinstance(source, str | os.PathLike | bytes):
+        raise ConfigurationError(f"upload takes a path or bytes, not a {type(source).__name__}; nothing was sent")
     name = filename if isinstance(source, bytes) else filename or Path(source).name
     if not name:
         raise ConfigurationError("upload needs filename= with content given as bytes; nothing was sent")
+    check_text("filename", name)
     kind = content_type or _CONTENT_TYPES.get(Path(name).suffix.lower(), "application/octet-stream")
-    if not (kind.isascii() and kind.isprintable()):
-        raise ConfigurationError(f"content_type {kind!r} has characters that cannot be in a header; nothing was sent")
+    check_header("content_type", kind)
     if isinstance(source, bytes):
         yield FilePart(file=BytesFile(source), size=len(source), filename=name, content_type=kind)
         return

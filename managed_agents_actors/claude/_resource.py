@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ._api import Api
+from ._checks import check_fields
 from ._paging import Page, Pages, Row, RowList, Rows
 
 __all__ = ["Collection", "Managed", "Nested", "Resource", "merged"]
@@ -107,7 +108,13 @@ class Managed(Collection):
 
 
 def merged(body: Mapping[str, Any] | None, fields: Mapping[str, Any]) -> Row:
-    """Make one body of a mapping and keyword fields, without touching either."""
+    """Make one body of a mapping and keyword fields, without touching either.
+
+    Raises:
+        ConfigurationError: It is no mapping.
+    """
+    if body is not None:
+        check_fields("the body", body)
     return {**(body or {}), **fields}
 
 

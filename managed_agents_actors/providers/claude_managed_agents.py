@@ -49,10 +49,10 @@ class Options:
     agent: str | Mapping[str, Any] | None = None
     environment: str | None = None
     session_id: str | None = None
-    resources: Sequence[Mapping[str, Any]] | None = None
+    resources: Sequence[Mapping[str, Any]] | None = field(default=None, repr=False)
     vault_ids: Sequence[str] | None = None
     title: str | None = None
-    metadata: Mapping[str, str] | None = None
+    metadata: Mapping[str, str] | None = field(default=None, repr=False)
     budget: Mapping[str, Any] | None = None
     deltas: bool = False
     model_config: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -79,6 +79,7 @@ def _identify(value: Any, what: str) -> str:
 def _agent(value: Any) -> str | dict[str, Any]:
     # A mapping with a "type" is the API's own way to pin a version or to override parts of an agent.
     if isinstance(value, Mapping) and value.get("type") in ("agent", "agent_with_overrides"):
+        _identify(value, "agent")
         return {key: item for key, item in value.items() if key in _AGENT_KEYS or value["type"] != "agent"}
     return _identify(value, "agent")
 
@@ -102,6 +103,9 @@ def parse_options(options: Mapping[str, Any]) -> Options:
     client = given.get("client")
     if client is not None and not isinstance(client, ClaudeClient):
         raise ConfigurationError(f"client= must be a ClaudeClient, not a {type(client).__name__}")
+    _check_shapes(given)
+    if given.get("model_config") is None:
+        given.pop("model_config", None)
     session_id = given.get("session_id")
     if session_id is not None:
         if not isinstance(session_id, str) or not session_id.strip():
@@ -113,6 +117,29 @@ def parse_options(options: Mapping[str, Any]) -> Options:
     given["agent"] = _agent(given["agent"])
     given["environment"] = _identify(given["environment"], "environment")
     return Options(**given)
+
+
+# What each of these options must be, if it is given, and in words.
+_SHAPES: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "resources": ((list, tuple), "a list of resources"),
+    "vault_ids": ((list, tuple), "a list of ids"),
+    "title": (str, "text"),
+    "metadata": (Mapping, "a mapping of text to text"),
+    "budget": (Mapping, "a mapping"),
+    "deltas": (bool, "True or False"),
+    "model_config": (Mapping, "a mapping"),
+}
+
+
+def _check_shapes(given: Mapping[str, Any]) -> None:
+    for name, (shape, words) in _SHAPES.items():
+        value = given.get(name)
+        if value is not None and not isinstance(value, shape):
+            raise ConfigurationError(f"{name}= must be {words}, not a {type(value).__name__}")
+    if any(not isinstance(resource, Mapping) for resource in given.get("resources") or ()):
+        raise ConfigurationError("every one of resources= must be a mapping")
+    if any(not isinstance(vault, str) or not vault for vault in given.get("vault_ids") or ()):
+        raise ConfigurationError("every one of vault_ids= must be a non-empty string")
 
 
 def is_resumed(options: Options) -> bool:
@@ -201,6 +228,8 @@ async def post(connection: Connection, session_id: str, item: Input) -> list[Eve
 def check_input(item: Input) -> None:
     """Check that an input can be put on the wire."""
     event = _wire(item)
+    if isinstance(item, Confirmation) and not (isinstance(item.tool_use_id, str) and item.tool_use_id):
+        raise ConfigurationError(f"a confirmation names its call by a non-empty id, not {item.tool_use_id!r}")
     if not isinstance(event, dict) or not isinstance(event.get("type"), str):
         raise ConfigurationError('an event must be a dictionary with a "type", such as {"type": "user.interrupt"}')
     try:

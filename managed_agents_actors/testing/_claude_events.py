@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from ._claude_api import ApiCall, Reply, Route, created_at_filter, page_reply, page_request, refuse, require
 from ._claude_feed import Feed
 from ._claude_status import Thread
 from ._claude_world import StoredSession
-from ._faults import StreamAction
+from ._faults import DueFault
 
 __all__ = ["ROUTES", "open_feed"]
 
@@ -39,7 +40,7 @@ def list_events(call: ApiCall) -> Reply:
     )
 
 
-def open_feed(call: ApiCall, faults: list[StreamAction]) -> Feed:
+def open_feed(call: ApiCall, faults: Sequence[DueFault]) -> Feed:
     """What a stream request will carry; it is not attached yet.
 
     Raises:

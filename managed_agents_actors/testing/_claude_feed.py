@@ -13,7 +13,7 @@ from typing import Literal
 
 import trio
 
-from ._faults import DropStream, EndStream, GarbageFrame, StallStream, StreamAction
+from ._faults import DropStream, DueFault, EndStream, GarbageFrame, StallStream, StreamAction
 from ._frames import GARBAGE_FRAME, PING_FRAME
 from ._http_server import StreamResponse
 
@@ -34,11 +34,12 @@ class Feed:
     """
 
     def __init__(
-        self, *, previews: frozenset[str], thread_id: str | None = None, faults: Sequence[StreamAction] = ()
+        self, *, previews: frozenset[str], thread_id: str | None = None, faults: Sequence[DueFault] = ()
     ) -> None:
         self.previews = previews
         self.thread_id = thread_id
-        self._faults = sorted(faults, key=lambda fault: fault.after_events)
+        due = [(fault.action, fault.fire) for fault in faults if isinstance(fault.action, StreamAction)]
+        self._faults = sorted(due, key=lambda fault: fault[0].after_events)
         self._frames: deque[bytes] = deque()
         self._sent = 0
         self._wake = trio.Event()
@@ -96,7 +97,7 @@ class Feed:
     def _next_batch(self) -> bytes:
         count = len(self._frames)
         if self._faults:
-            count = min(count, self._faults[0].after_events - self._sent)
+            count = min(count, self._faults[0][0].after_events - self._sent)
         batch = b"".join(islice(self._frames, count))
         for _ in range(count):
             self._frames.popleft()
@@ -104,8 +105,10 @@ class Feed:
         return batch
 
     def _fire_due_faults(self) -> None:
-        while self._faults and self._faults[0].after_events <= self._sent:
-            match self._faults.pop(0):
+        while self._faults and self._faults[0][0].after_events <= self._sent:
+            action, fire = self._faults.pop(0)
+            fire()
+            match action:
                 case DropStream():
                     self._frames.clear()
                     self.drop()

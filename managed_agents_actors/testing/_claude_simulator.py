@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import trio
 
+from .._protocol.codec import has_lone_surrogate
 from . import _claude_agents, _claude_environments, _claude_events, _claude_resources, _claude_sessions
 from ._background import open_background
 from ._claude_api import BETA, ApiCall, ApiRefusal, Reply, Route, refuse
 from ._claude_world import ClaudeWorld
 from ._clients import connect_client
-from ._faults import Action, Delay, FaultPlan, LoseAnswer, RefuseWith, StreamAction
+from ._faults import Delay, DueFault, FaultPlan, LoseAnswer, RefuseWith
 from ._frames import encode
 from ._http_messages import RecordedRequest, Request
 from ._http_server import HttpServer, Responder, TransportName, open_http_server
@@ -176,17 +177,16 @@ class _Gate:
         headers = {"request-id": request_id}
         try:
             route, call = self._admit(request)
-            actions = self.faults.meet(route.operation)
-            await self._suffer(actions, headers)
+            due = self.faults.meet(route.operation)
+            await _suffer(due, headers)
             if route.handler is None:
-                await self._stream(call, actions, respond, headers)
+                await self._stream(call, due, respond, headers)
                 return
             reply = route.handler(call)
         except ApiRefusal as refusal:
             await respond.json(refusal.status, refusal.body(request_id), headers)
             return
-        if LoseAnswer() in actions:
-            await respond.lose()
+        if await _lose(due, respond):
             return
         body = reply.body if isinstance(reply.body, bytes) else encode(reply.body)
         await respond.bytes(200, body, {"content-type": reply.content_type, **headers})
@@ -218,26 +218,15 @@ class _Gate:
         if "anthropic-version" not in headers:
             raise refuse("anthropic-version: header is required")
 
-    async def _suffer(self, actions: tuple[Action, ...], headers: dict[str, str]) -> None:
-        """Play what comes before acting."""
-        for action in actions:
-            if isinstance(action, Delay):
-                await trio.sleep(action.seconds)
-            elif isinstance(action, RefuseWith):
-                if action.retry_after is not None:
-                    headers["retry-after"] = f"{action.retry_after:g}"
-                raise refuse("simulated fault", status=action.status)
-
     async def _stream(
-        self, call: ApiCall, actions: tuple[Action, ...], respond: Responder, headers: dict[str, str]
+        self, call: ApiCall, due: tuple[DueFault, ...], respond: Responder, headers: dict[str, str]
     ) -> None:
-        feed = _claude_events.open_feed(call, [action for action in actions if isinstance(action, StreamAction)])
+        feed = _claude_events.open_feed(call, due)
         log = self._world.session(call.ids[0]).engine.log
         # Attached before the head is sent: whoever has seen the head misses nothing from then on.
         log.attach(feed)
         try:
-            if LoseAnswer() in actions:
-                await respond.lose()
+            if await _lose(due, respond):
                 return
             head = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", **headers}
             await feed.pump(await respond.start_stream(head))
@@ -278,6 +267,30 @@ async def open_claude_simulator(
             yield ClaudeSimulator(server, world, gate)
 
 
+async def _suffer(due: tuple[DueFault, ...], headers: dict[str, str]) -> None:
+    """Play what comes before acting."""
+    for fault in due:
+        action = fault.action
+        if isinstance(action, Delay):
+            fault.fire()
+            await trio.sleep(action.seconds)
+        elif isinstance(action, RefuseWith):
+            fault.fire()
+            if action.retry_after is not None:
+                headers["retry-after"] = f"{action.retry_after:g}"
+            raise refuse("simulated fault", status=action.status)
+
+
+async def _lose(due: tuple[DueFault, ...], respond: Responder) -> bool:
+    """Lose the answer, if that is due."""
+    lost = [fault for fault in due if isinstance(fault.action, LoseAnswer)]
+    for fault in lost:
+        fault.fire()
+    if lost:
+        await respond.lose()
+    return bool(lost)
+
+
 def _decode(request: Request) -> Json:
     if len(request.body) > MAX_JSON_BYTES:
         raise refuse("the request body is over 32 MB", status=413)
@@ -285,6 +298,9 @@ def _decode(request: Request) -> Json:
         body = request.json()
     except ValueError as exc:
         raise refuse("the request body is not valid JSON") from exc
+    # As the hosted API (observed), whether the half pair came escaped or as bytes.
+    if (b"\\u" in request.body or b"\xed" in request.body) and has_lone_surrogate(body):
+        raise refuse("the request body is not valid JSON: no low surrogate in string")
     if body is not None and not isinstance(body, dict):
         raise refuse("the request body must be a JSON object")
     return body or {}

@@ -7,8 +7,9 @@ does I/O, and nothing is random: the same requests meet the same faults.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, TypeAlias
 
 from .._errors import ConfigurationError
@@ -17,6 +18,7 @@ __all__ = [
     "Action",
     "Delay",
     "DropStream",
+    "DueFault",
     "EndStream",
     "Fault",
     "FaultPlan",
@@ -100,7 +102,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FiredFault:
-    """A fault that met a request.
+    """A fault that took effect.
 
     Attributes:
         fault: The fault.
@@ -109,6 +111,19 @@ class FiredFault:
 
     fault: Fault
     occurrence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueFault:
+    """A fault for the request at hand.
+
+    Attributes:
+        action: What is to happen.
+        fire: Says that it happens now.
+    """
+
+    action: Action
+    fire: Callable[[], None]
 
 
 class FaultPlan:
@@ -124,7 +139,7 @@ class FaultPlan:
 
     @property
     def fired(self) -> tuple[FiredFault, ...]:
-        """The faults that have met a request, in order."""
+        """The faults that have taken effect, in order: a stream's when it befalls the stream, not when it opens."""
         return tuple(self._fired)
 
     def require_known(self, operations: Collection[str]) -> None:
@@ -138,10 +153,14 @@ class FaultPlan:
                 known = ", ".join(sorted(operations))
                 raise ConfigurationError(f"no operation {fault.on!r} to put a fault on; there are: {known}")
 
-    def meet(self, operation: str) -> tuple[Action, ...]:
-        """Count one request of ``operation`` and give the actions that are due for it, in plan order."""
+    def meet(self, operation: str) -> tuple[DueFault, ...]:
+        """Count one request of ``operation`` and give the faults that are due for it, in plan order."""
         self._seen[operation] += 1
         occurrence = self._seen[operation]
-        due = [fault for fault in self._faults if fault.on == operation and fault.nth in {"every", occurrence}]
-        self._fired.extend(FiredFault(fault=fault, occurrence=occurrence) for fault in due)
-        return tuple(fault.action for fault in due)
+        return tuple(
+            DueFault(
+                action=fault.action, fire=partial(self._fired.append, FiredFault(fault=fault, occurrence=occurrence))
+            )
+            for fault in self._faults
+            if fault.on == operation and fault.nth in {"every", occurrence}
+        )

@@ -64,9 +64,9 @@ class HttpServer:
 
     async def open_memory_stream(self, host: str, port: int) -> trio.abc.Stream:  # noqa: ARG002 - the form of a dialler
         """Connect in memory: returns the client's end. Waits for one scheduling round."""
+        await trio.lowlevel.checkpoint()  # first: cancelled later, nobody would close the client's end
         client, server = trio.testing.memory_stream_pair()
         self.background.start_soon(self.serve, server)
-        await trio.lowlevel.checkpoint()
         return client
 
     async def serve_guarded(self, stream: trio.abc.Stream) -> None:

@@ -123,7 +123,11 @@ class Quiet:
             self._surface(request)
         elif self._barren >= BARREN_LOOKS or not waited or not all(log.knows(call_id) for call_id in waited):
             reason = self._stop_reason()
-            message = f"the session waits for calls that nobody can answer, or that nobody knows: {reason!r}"
+            known = bool(waited) and all(log.knows(call_id) for call_id in waited)
+            why = (
+                "calls that have all been answered" if known else "calls that neither its stream nor its history knows"
+            )
+            message = f"the session waits for {why}, and nothing moves: {reason!r}"
             self._conversation.fail(
                 request, lambda result: UnresolvedRequiresAction(message, result=result, stop_reason=reason)
             )

@@ -68,6 +68,8 @@ class LogReader:
         self._turns = quiet.turns
         self._seen = SeenEvents()
         self._history: _Listing | None = None
+        # Interrupts that are queued, each with the calls it will end; emptied whenever a turn ends.
+        self._interrupts: dict[str, tuple[str, ...]] = {}
         self._reported: set[str] = set()
 
     def read_live(self, events: Sequence[Event]) -> None:
@@ -158,7 +160,8 @@ class LogReader:
         """A queued event came back processed: only what depends on that changes."""
         self._quiet.broken()
         if isinstance(fact, Interrupted):
-            for call_id in self._core.log.absorb(fact):
+            # It ends the calls that stood before it, not those of a turn that has begun since it was queued.
+            for call_id in self._core.log.close(self._interrupts.pop(str(event.get("id")), ())):
                 self._calls.put_away(call_id)
         elif isinstance(fact, UserSpoke):
             request = self._conversation.active
@@ -174,6 +177,10 @@ class LogReader:
             case Answered(tool_use_id=call_id):
                 if self._core.log.has_answer(call_id):
                     self._turns.only_duplicate = True
+            case Interrupted(thread_id=thread_id, applied=False):
+                open_calls = self._core.log.calls.values()
+                covered = tuple(use.id for use in open_calls if thread_id in (None, use.thread_id))
+                self._interrupts[str(event.get("id"))] = covered
             case Decided(tool_use_id=call_id):
                 for delivery in self._core.outbox.of_call(call_id):
                     delivery.seen = delivery.seen or isinstance(delivery.input, Confirmation)
@@ -195,6 +202,7 @@ class LogReader:
                 self._turns.stopped(fact)
                 if fact.waiting_for is None:
                     self._conversation.stopped()
+                    self._interrupts.clear()
             case Ended(how=how) if not self._core.replaying:
                 if how == "deleted":
                     self._conversation.end_session(None)

@@ -1,0 +1,57 @@
+"""What a caller may give: each check refuses what cannot be sent, before anything is. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .._errors import ConfigurationError
+from .._model import is_number
+from .._protocol.codec import has_lone_surrogate
+
+__all__ = ["check_fields", "check_header", "check_retries", "check_seconds", "check_text", "rows_of"]
+
+
+def check_seconds(**times: Any) -> None:
+    """Refuse what is no positive number of seconds; infinity is one."""
+    for name, value in times.items():
+        if not is_number(value) or not value > 0:
+            raise ConfigurationError(f"{name} must be a positive number of seconds, not {_shown(value)}")
+
+
+def check_retries(value: Any) -> None:
+    """Refuse what is no number of repetitions."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ConfigurationError(f"max_retries must be a whole number from 0, not {_shown(value)}")
+
+
+def check_header(name: str, value: Any) -> None:
+    """Refuse what cannot be a header's value."""
+    if not isinstance(value, str) or not value.isascii() or not value.isprintable():
+        raise ConfigurationError(f"{name} must be a string of printable ASCII characters, not {_shown(value)}")
+
+
+def check_text(name: str, value: Any) -> None:
+    """Refuse what is no text, or is none to the provider."""
+    if not isinstance(value, str) or has_lone_surrogate(value):
+        raise ConfigurationError(f"{name} must be a string of Unicode characters, not {_shown(value)}")
+
+
+def check_fields(name: str, value: Any) -> None:
+    """Refuse what is no object."""
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"{name} must be a mapping, not {_shown(value)}; nothing was sent")
+
+
+def rows_of(name: str, value: Any) -> list[dict[str, Any]]:
+    """Copy a list of objects, as ``name``."""
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        raise ConfigurationError(f"{name} must be a list of mappings, not {_shown(value)}; nothing was sent")
+    for row in value:
+        check_fields(f"each of {name}", row)
+    return [dict(row) for row in value]
+
+
+def _shown(value: object) -> str:
+    """A value if it is short, else its type; a body may hold secrets."""
+    return ascii(value)[:100] if isinstance(value, int | float | str) else f"a {type(value).__name__}"
