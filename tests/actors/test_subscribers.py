@@ -217,13 +217,10 @@ async def test_pump_and_flush_at_once_hand_every_value_over_once() -> None:
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
         nursery.start_soon(subscribers.flush, 10)
-        assert [await _receive_shielded(receive) for _ in range(4)] == [0, 1, 2, 3]
+        with trio.CancelScope(shield=True):
+            got = [await receive.receive() for _ in range(4)]
+    assert got == [0, 1, 2, 3]
     assert _drain(receive) == []
-
-
-async def _receive_shielded(channel: trio.MemoryReceiveChannel[int]) -> int:
-    with trio.CancelScope(shield=True):
-        return await channel.receive()
 
 
 @settings(max_examples=60, deadline=None)

@@ -11,13 +11,13 @@ import pytest
 
 from managed_agents_actors import _errors as errors
 from managed_agents_actors._http.errors import (
-    redact,
     status_failure,
     stream_error,
     stream_failure,
     transport_failure,
     unusable,
 )
+from managed_agents_actors._http.redaction import redact, secrets_in
 
 
 def failure(status: int, body: Any = b"", **headers: str) -> Any:
@@ -184,3 +184,72 @@ def test_a_broken_stream_is_lost_and_a_silent_one_idle() -> None:
     assert type(stream_failure(httpx.ReadTimeout("x"), "s").error) is errors.StreamIdleTimeout
     assert type(stream_failure(httpx.ReadError("x"), "s").error) is errors.StreamLost
     assert type(stream_failure(httpx.RemoteProtocolError("x"), "s").error) is errors.StreamLost
+
+
+KEY = "sk-ant-abc/def+ghi=="
+KEY_FORMS = [
+    KEY,
+    KEY.replace("/", "\\/"),
+    KEY.replace("+", "\\u002B").replace("=", "\\u003d"),
+    KEY.replace("/", "\\\\\\/"),  # JSON within JSON
+    KEY.replace("/", "%2F").replace("=", "%3d"),
+]
+
+
+@pytest.mark.parametrize("form", KEY_FORMS)
+def test_a_secret_is_removed_however_it_is_escaped(form: str) -> None:
+    shown = [
+        status_failure(401, {}, f'{{"error": {{"message": "bad {form}!", "{form}": 1}}}}'.encode(), secrets=[KEY]),
+        status_failure(401, {"request-id": f"req-{form}"}, f"<html>{form}</html>".encode(), secrets=[KEY]),
+        status_failure(307, {"location": f"http://other/?key={form}"}, b"", secrets=[KEY]),
+        transport_failure(httpx.ReadError(form), "GET /x", secrets=[KEY]),
+        stream_failure(httpx.ReadError(form), "GET /x", secrets=[KEY]),
+    ]
+    for item in shown:
+        text = f"{item.error} {vars(item.error)}"
+        assert "[redacted]" in text
+        assert "abc" not in text
+        assert "def" not in text
+    lost = unusable(f"a {form!r} frame", f'["{form}"]'.encode(), secrets=[KEY])
+    assert b"def" not in lost.raw
+    assert "abc" not in str(lost)
+
+
+def test_a_secret_is_removed_before_an_excerpt_is_cut() -> None:
+    for filling in range(450, 520):
+        assert b"sk-ant" not in unusable("m", b"e" * filling + KEY.encode() + b"e" * 600, secrets=[KEY]).raw
+    for filling in range(960, 1010):
+        text = "e" * filling + KEY + "e" * 600
+        assert "sk-ant" not in str(status_failure(500, {}, text.encode(), secrets=[KEY]).error)
+        assert "sk-ant" not in str(unusable(text, b"", secrets=[KEY]))
+
+
+@pytest.mark.parametrize("length", range(6, len(KEY)))
+def test_the_beginning_of_a_secret_at_the_end_of_what_was_read_is_removed(length: int) -> None:
+    assert redact(f"key {KEY[:length]}", [KEY]) == "key [redacted]"
+    assert redact(f"key {KEY[:length]}\ufffd", [KEY]) == "key [redacted]"
+
+
+def test_the_longer_secret_goes_first_and_a_very_short_one_stays() -> None:
+    assert redact("secret-and-more, secret-k", ["secret", "secret-and-more", "k", ""]) == "[redacted], [redacted]-k"
+
+
+def test_a_secret_of_backslashes_costs_no_time() -> None:
+    secret = "\\" * 40 + "x"
+    assert redact("\\" * 60_000 + "y", [secret]).endswith("y")
+    assert "x" not in redact(f"a{secret}b", [secret])
+
+
+def test_an_error_body_nested_deeply_is_cut_off() -> None:
+    body = b'{"a":' * 400 + b'"sk-secret"' + b"}" * 400
+    assert "sk-secret" not in repr(failure(500, body).error.body)
+
+
+def test_the_credentials_of_a_body_are_found() -> None:
+    body = {
+        "resources": [{"type": "github_repository", "authorization_token": "ghp_12345"}, {"token": 5}],
+        "auth": {"refresh": {"refresh_token": "r-12345", "client_secret": "c-12345"}, "access_token": "a-12345"},
+        "secret_value": "v-12345",
+        "title": "plain",
+    }
+    assert sorted(secrets_in(body)) == ["a-12345", "c-12345", "ghp_12345", "r-12345", "v-12345"]

@@ -57,9 +57,21 @@ def test_a_base_url_loses_only_its_trailing_slashes() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "api.test", "ftp://api.test", "https://", "https://a?b=c", "https://a#f", "https://me:pw@a", None]
+    "url",
+    [
+        *("", "api.test", "ftp://api.test", "https://", "https://a?b=c", "https://a#f", "https://me:pw@a", None, 5),
+        *("http://[::1", "http://h:99999", "http://h:x", "http://a b", "http://a\r\nb", " http://a", "http://a/\x00"),
+    ],
 )
 def test_what_is_not_a_base_url_is_refused_without_being_shown(url: object) -> None:
     with pytest.raises(ConfigurationError) as caught:
         base_url_of(url)
     assert "pw" not in str(caught.value).replace("user:password", "")
+
+
+@pytest.mark.parametrize(
+    ("path", "query"), [(("v1", "\ud800"), {}), (("v1",), {"page": "\udcff"}), (("v1",), {"a": ["\ud800"]})]
+)
+def test_half_a_surrogate_pair_is_refused(path: tuple[str, ...], query: dict[str, object]) -> None:
+    with pytest.raises(ConfigurationError, match="nothing was sent"):
+        join_url(BASE, path, query)

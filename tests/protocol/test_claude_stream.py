@@ -97,7 +97,7 @@ def test_undecodable_data_is_a_failure_and_the_last_thing_given(data: bytes) -> 
     assert isinstance(failure, DecodeFailure)
     assert "'x' frame" in failure.message
     assert data.startswith(failure.raw)
-    assert 0 < len(failure.raw) <= 256
+    assert 0 < len(failure.raw) <= 8192
 
 
 def test_after_a_failure_later_feeds_give_nothing() -> None:
@@ -154,3 +154,12 @@ def test_recorded_previews_name_the_event_they_announce_and_add_up_to_its_text()
     (message,) = (event for event in events if event.get("id") == announced)
     deltas = [event["delta"]["content"]["text"] for event in events if event["type"] == "event_delta"]
     assert "".join(deltas) == message["content"][0]["text"]
+
+
+@pytest.mark.parametrize("name", ["x" * 101, "x" * 2_000_000])
+def test_a_long_event_name_is_counted_and_not_cut(name: str) -> None:
+    """Cut, it might end in half a secret that nobody could recognise."""
+    (failure,) = ClaudeStreamDecoder().feed(f"event: {name}\ndata: nope\n\n".encode())
+    assert isinstance(failure, DecodeFailure)
+    assert len(failure.message) < 200
+    assert f"named with {len(name)} characters" in failure.message

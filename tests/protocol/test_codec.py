@@ -8,7 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from managed_agents_actors._protocol.codec import decode_json, encode_json
+from managed_agents_actors._protocol.codec import (
+    decode_json,
+    encode_json,
+    has_lone_surrogate,
+    without_lone_surrogates,
+)
 
 any_text = st.text(alphabet=st.characters())  # lone surrogates included
 json_values = st.recursive(
@@ -65,3 +70,39 @@ def test_what_is_not_json_is_a_value_error(data: bytes) -> None:
 def test_what_json_has_no_form_for_is_a_value_error(value: object) -> None:
     with pytest.raises(ValueError, match=r"\S"):
         encode_json(value)
+
+
+@settings(deadline=None)  # machines are shared
+@given(any_text)
+def test_a_text_without_lone_surrogates_has_none_and_is_else_the_same(text: str) -> None:
+    cleaned = without_lone_surrogates(text)
+    assert not has_lone_surrogate(cleaned)
+    assert cleaned.encode().decode() == cleaned
+    if not has_lone_surrogate(text):
+        assert cleaned == decode_json(encode_json(text))
+    assert without_lone_surrogates(cleaned) is cleaned
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ("a\ud800b", "a\ufffdb"),
+        ("\udcff", "\ufffd"),
+        ("cut \ud83d", "cut \ufffd"),
+        ("\ud800\ud800\udc00\udc00", "\ufffd\U00010000\ufffd"),
+        ("\ud83d\ude00", "\U0001f600"),
+        ("\ufffd \U0001f600 é", "\ufffd \U0001f600 é"),
+    ],
+)
+def test_each_half_of_a_pair_becomes_one_replacement_character(text: str, cleaned: str) -> None:
+    assert without_lone_surrogates(text) == cleaned
+
+
+@pytest.mark.parametrize("value", ["\ud800", ["\udcff"], {"a": {"\ud83d": 1}}, ["\udc00\ud800"]])
+def test_a_lone_surrogate_is_found_at_any_depth(value: object) -> None:
+    assert has_lone_surrogate(value)
+
+
+@pytest.mark.parametrize("value", ["\ud83d\ude00", "\\\\ud800", {"\U0001f600": ["\ufffd", None, 1.5]}])
+def test_what_every_parser_reads_has_none(value: object) -> None:
+    assert not has_lone_surrogate(value)

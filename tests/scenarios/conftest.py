@@ -77,6 +77,13 @@ class Status:
 
 
 @dataclass(frozen=True)
+class Missed:
+    """It happens, and this stream does not carry it: listings do."""
+
+    event: Event
+
+
+@dataclass(frozen=True)
 class Ending:
     """How a stream ends."""
 
@@ -95,7 +102,7 @@ class Mark:
 
 OK, HB, LOST, MUTE = Mark("ok"), Mark("hb"), Mark("lost"), Mark("mute")
 
-Step: TypeAlias = Event | bytes | Pause | Posts | Until | Status | Ending | Mark
+Step: TypeAlias = Event | bytes | Pause | Posts | Until | Missed | Status | Ending | Mark
 
 
 # --- the server -------------------------------------------------------------------------------------------------------
@@ -106,7 +113,8 @@ class Script:
 
     Streams: the steps of the n-th connection, in order. A wait before the first thing sent holds back the headers;
     `OK` sends them at once. Without an ending a stream stays open in silence, and so do connections beyond the script.
-    Listings: the pages of the n-th listing; the last script repeats. Without one, all that was sent so far is listed.
+    Listings: the pages of the n-th listing, perhaps after a wait; the last script repeats. Without one, all that has
+    happened so far is listed: what was sent or missed, and the n-th POST, if accepted, as an event with the id `p<n>`.
     POSTs: `202` or `200` accept (with an empty answer, or with the queued events), another status or `Status` refuses,
     `LOST` accepts and closes without an answer, `MUTE` accepts and never answers; `(Pause(s), ...)` waits first.
     """
@@ -118,12 +126,12 @@ class Script:
         self.posts: list[Event] = []
         self.post_times: list[float] = []
         self._streams: list[tuple[Step, ...]] = []
-        self._listings: list[tuple[Sequence[Event], ...]] = []
+        self._listings: list[tuple[Any, ...]] = []
         self._answers: list[Any] = []
         self._connects = itertools.count()
         self._lists = 0
         self._page = itertools.count(1)
-        self._cursors: dict[str, tuple[Sequence[Event], ...]] = {}
+        self._cursors: dict[str, tuple[Any, ...]] = {}
         self._posted = trio.lowlevel.ParkingLot()
 
     # --- writing it
@@ -133,8 +141,8 @@ class Script:
         self._streams.append(steps)
         return self
 
-    def listing(self, *pages: Sequence[Event]) -> Script:
-        """L1, L2, … by calls; one argument per page."""
+    def listing(self, *pages: Any) -> Script:
+        """L1, L2, … by calls; one argument per page, or a wait before it."""
         self._listings.append(pages)
         return self
 
@@ -168,6 +176,8 @@ class Script:
         for step in (*steps, HANG):
             if isinstance(step, Pause | Posts | Until):
                 await self._wait(step)
+            elif isinstance(step, Missed):
+                self._remember(step.event)
             elif isinstance(step, Status):
                 await _refuse(step, respond)
                 return
@@ -208,6 +218,9 @@ class Script:
             self._lists += 1
         else:
             pages = self._cursors[cursor]
+        while pages and isinstance(pages[0], Pause | Until):
+            await self._wait(pages[0])
+            pages = pages[1:]
         page, *rest = pages or ([],)
         for event in page:
             self._show(event)
@@ -248,22 +261,15 @@ class Script:
             self.order.append(event)
 
     def _remember(self, event: Event) -> None:
-        """Log what a stream sends; an input that it shows is the one that was posted, and takes its place."""
-        if any(event.get("id", "") == known.get("id") for known in self.log):
-            return
-        posted = [known for known in self.log if str(known.get("id")).startswith("p") and _says_the_same(known, event)]
-        if posted:
-            self.log.remove(posted[0])
-        self.log.append(event)
+        if all(event.get("id", "") != known.get("id") for known in self.log):
+            self.log.append(event)
 
     def _logged_status(self) -> str:
-        kinds = [e["type"] for e in self.log if e["type"].startswith("session.status_")]
-        return kinds[-1].removeprefix("session.status_") if kinds else "idle"
-
-
-def _says_the_same(posted: Event, shown: Event) -> bool:
-    keys = ("type", "custom_tool_use_id", "tool_use_id", "content" if posted["type"] == "user.message" else "type")
-    return all(posted.get(key) == shown.get(key) for key in keys)
+        """What the session says of itself: its last status; running once there is input that no status has followed."""
+        told = [e["type"] for e in self.log if e["type"].startswith(("session.status_", "user."))]
+        if not told:
+            return "idle"
+        return "running" if told[-1].startswith("user.") else str(told[-1].removeprefix("session.status_"))
 
 
 async def _refuse(status: Status, respond: Responder) -> None:
@@ -454,8 +460,8 @@ class Wire:
     """The words of the notation. Events get an id of their own each, unless it is given or made with `noid`."""
 
     OK, HB, LOST, MUTE, DROP, EOF, HANG = OK, HB, LOST, MUTE, DROP, EOF, HANG
-    Pause, Posts, Until, Status = Pause, Posts, Until, Status
-    Script, Recorder, Event = Script, Recorder, Event
+    Pause, Posts, Until, Missed, Status = Pause, Posts, Until, Missed, Status
+    Script, Recorder = Script, Recorder
     SESSION, NOW = SESSION, NOW
     frame = staticmethod(sse_frame)
 

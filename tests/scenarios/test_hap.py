@@ -125,7 +125,7 @@ async def test_hap_02_the_key_is_in_no_error(w: Any, caplog: pytest.LogCaptureFi
 
 
 async def test_hap_03_unknown_and_informational_events(w: Any, play: Any, autojump_clock: MockClock) -> None:
-    thread = {"session_thread_id": "sthr_2", "agent_name": "helper"}
+    thread = {"session_thread_id": "sthr_2", "agent_name": "scout"}
     events = [
         w.run(),
         w.resched(),

@@ -210,6 +210,23 @@ async def test_mul_05_a_turn_provoked_by_send_event_continues_the_account(
     assert "".join(handler.deltas) == second.text
 
 
+async def test_mul_05_a_provoked_turn_that_fails_has_its_terminal(
+    w: Any, serve: Any, autojump_clock: MockClock
+) -> None:
+    new = [w.run(), w.user("raw"), w.err("exhausted"), w.idle("retries_exhausted")]
+    script = w.Script().stream(w.OK, w.Posts(1), *new)
+    async with (
+        serve(script) as served,
+        maa.open_session(claude_managed_agents, handler=w.Recorder(), **served.options) as session,
+        session.subscribe() as terminals,
+    ):
+        await session.send_event(_user("raw"))
+        with trio.fail_after(60):
+            result = await terminals.receive()
+    assert result.stop_reason == {"type": "retries_exhausted"}
+    assert (result.turns, list(result.events)) == (1, new)
+
+
 async def test_mul_05_previews_and_messages_make_up_the_text_once(
     w: Any, serve: Any, autojump_clock: MockClock
 ) -> None:
@@ -253,7 +270,8 @@ async def test_mul_06_rejected_message(w: Any, serve: Any, how: str, autojump_cl
     refused = heard[1]
     assert (refused.terminal, refused.turns, refused.resumable) == ("terminated", 0, True)
     assert refused.error is not None
-    assert (refused.error.type, refused.error.exception.status) == ("InvalidRequestError", 400)
+    assert refused.error.type == "InvalidRequestError"
+    assert isinstance(refused.error.exception, maa.InvalidRequestError)
     assert (third.text, heard[2]) == ("answer 2", third)
 
 

@@ -13,7 +13,7 @@ from managed_agents_actors.providers import claude_managed_agents
 from managed_agents_actors.providers.contract import Capabilities
 from managed_agents_actors.testing import grade, open_claude_simulator, say
 
-GOAL = {"description": "a report", "rubric": "- has a title"}
+GOAL: dict[str, Any] = {"description": "a report", "rubric": "- has a title"}
 DEFINED = {
     "type": "user.define_outcome",
     "description": "a report",
@@ -54,7 +54,7 @@ def _check_revised(result: maa.SessionResult) -> None:
 async def test_out_01_satisfied_after_revision(
     w: Any, play: Any, mode: str, form: str, autojump_clock: MockClock
 ) -> None:
-    given = {**GOAL, "max_iterations": 3}
+    given: dict[str, Any] = {**GOAL, "max_iterations": 3}
     outcome = given if form == "mapping" else maa.Outcome(**given)
     # What is asked of a live session is the outcome itself.
     options = {"prompt": maa.Outcome(**given)} if mode == "ask" else {"prompt": None, "outcome": outcome}
@@ -100,7 +100,7 @@ async def test_out_01_with_the_simulator(w: Any, autojump_clock: MockClock) -> N
             agent=simulator.agent_id,
             environment=simulator.environment_id,
         )
-        log = simulator.session(result.session_id).events
+        log = simulator.session(str(result.session_id)).events
     assert (result.terminal, result.turns) == ("end_turn", 1)
     assert result.outcome is not None
     assert (result.outcome.result, result.outcome.explanation) == ("satisfied", "all there")

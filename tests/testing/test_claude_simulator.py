@@ -573,3 +573,12 @@ async def test_a_childs_stream_carries_only_its_own_events(
         seen = await listener.events_until("agent.custom_tool_use")
         assert {event["session_thread_id"] for event in seen} == {child}
         assert seen[0]["type"] == "user.custom_tool_result"
+
+
+@pytest.mark.parametrize("name", [rb'"\ud83d"', rb'"a\udcffb"', b'"\xed\xa0\x80"'])
+async def test_half_a_surrogate_pair_is_refused_as_the_hosted_api_does(connect: Any, name: bytes) -> None:
+    async with open_claude_simulator(transport="memory") as simulator, connect(simulator) as client:
+        status, body = await client.request("POST", "/v1/agents", b'{"model":"m","name":' + name + b"}")
+        assert (status, body["error"]["type"]) == (400, "invalid_request_error")
+        status, body = await client.request("POST", "/v1/agents", rb'{"model":"m","name":"\ud83d\ude00"}')
+        assert (status, body["name"]) == (200, "\U0001f600")

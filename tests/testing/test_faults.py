@@ -164,3 +164,17 @@ async def test_plans_are_checked(autojump_clock: MockClock) -> None:
     with pytest.raises(errors.ConfigurationError, match="no operation 'streams'"):
         async with open_claude_simulator(faults=plan, transport="memory"):
             raise AssertionError("not reached")
+
+
+async def test_a_fault_of_a_stream_counts_when_it_befalls_the_stream(
+    connect: Any, start: Any, autojump_clock: MockClock
+) -> None:
+    plan = FaultPlan([Fault(on="stream", action=EndStream(after_events=1))])
+    async with open_claude_simulator(faults=plan, transport="memory") as simulator, connect(simulator) as client:
+        session_id = await start(client, simulator)
+        await client.start("GET", f"/v1/sessions/{session_id}/events/stream")
+        await trio.testing.wait_all_tasks_blocked()
+        assert plan.fired == ()
+        await simulator.emit(session_id, {"type": "agent.custom"})
+        assert await client.names() == ["agent.custom"]
+        assert [(fired.fault.on, fired.occurrence) for fired in plan.fired] == [("stream", 1)]

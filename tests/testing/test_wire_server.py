@@ -166,3 +166,17 @@ async def test_this_librarys_client_is_wired_to_either_transport(transport: Tran
         )
         assert session["status"] == "idle"
         assert simulator.requests[-1].path == "/v1/sessions"
+
+
+async def test_a_dialler_cancelled_on_the_way_leaves_no_connection_behind() -> None:
+    async def never(request: Request, respond: Responder) -> None:
+        raise AssertionError(request, respond)
+
+    async with open_wire_server(never, transport="memory") as server:
+        before = trio.lowlevel.current_statistics().tasks_living
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await server.open_memory_stream("simulator.test", 80)
+        assert scope.cancelled_caught
+        await trio.testing.wait_all_tasks_blocked()
+        assert trio.lowlevel.current_statistics().tasks_living == before
