@@ -644,7 +644,8 @@ def test_the_laws_hold_in_every_order(new_server: Any, traits: Any) -> None:
     run_state_machine_as_test(
         LawsOfAServer,
         settings=settings(
-            max_examples=150,
+            max_examples=300,
+            derandomize=True,  # the same cases every time: a random search is for the workbench, not for CI
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],

@@ -54,6 +54,8 @@ class Conversation:
         self._calls = calls
         self._last = Ledger()
         self._winding_down = False
+        # Inputs that the provider has queued though their requests are over: it may begin on them yet.
+        self._given_up: set[object] = set()
         # What the provider does after the end of a request: nothing expected, more of it, or leftovers of a failed one.
         self._after: Literal["nothing", "more", "leftovers"] = "nothing"
         # A run that resumes a session without saying anything waits for the end of what the session is doing.
@@ -110,20 +112,14 @@ class Conversation:
         if core.settings.timeout is not None and not core.settings.one_shot:
             core.emit(SetTimer("deadline", core.settings.timeout))
 
-    def begin_foreign(self) -> None:
+    def begin_foreign(self, event_id: object, fact: UserSpoke) -> None:
         """Somebody else has spoken to the session: that is a request too, with an account of its own."""
         if not self._winding_down:
-            self.active = Request()
+            self.active = Request(echo_id=str(event_id), taken_at=fact.at if fact.taken else None)
 
     def begin_unasked(self, delivery: Delivery, fact: UserSpoke) -> None:
-        """An input of ours shows in the log while no request is in progress.
-
-        One whose request has ended since is over, and so is what the provider makes of it. A raw event goes on with
-        the last request.
-        """
-        if delivery.unwanted:
-            self._after = "leftovers"
-        elif isinstance(delivery.input, RawEvent) and not self._winding_down:
+        """An input of ours shows in the log while no request is in progress: a raw event goes on with the last one."""
+        if isinstance(delivery.input, RawEvent) and not self._winding_down:
             self.active = Request(ledger=self._last, begun=fact.taken)
 
     def reopen(self) -> Request | None:
@@ -136,6 +132,22 @@ class Conversation:
             return None
         self.active = Request(ledger=self._last if self._after == "more" else Ledger(), begun=True)
         return self.active
+
+    def given_up_is_taken(self, event_id: object) -> bool:
+        """Whether a queued event that came back processed is an input whose request is over; it is then dealt with."""
+        if event_id not in self._given_up:
+            return False
+        self.given_up_shows(event_id, taken=True)
+        return True
+
+    def given_up_shows(self, event_id: object, *, taken: bool) -> None:
+        """What the provider makes of an input whose request is over belongs to nobody."""
+        if not taken:
+            self._given_up.add(event_id)
+            return
+        self._given_up.discard(event_id)
+        if self.active is None:
+            self._after = "leftovers"
 
     def goes_on(self) -> None:
         """A caller sends an event of its own: a turn that it provokes is part of the last request."""
@@ -222,13 +234,17 @@ class Conversation:
         self, request: Request, failure: ManagedAgentsError | Callable[[SessionResult], SessionError]
     ) -> ManagedAgentsError:
         """End a request on our side, stop the work on it, here and at the provider, and announce the failure."""
-        core, log = self._core, self._core.log
-        if request is self.active:
-            unseen = request.sent and not request.begun and not request.running
-            if core.session_id is not None and (unseen or log.status == "running" or log.waiting_for is not None):
-                core.outbox.add(Interrupt())
-                self._after = "leftovers"
+        core = self._core
+        if request is self.active and core.session_id is not None and self._is_at_work(request):
+            core.outbox.add(Interrupt())
+            self._after = "leftovers"
         return self._give_up(request, failure)
+
+    def _is_at_work(self, request: Request) -> bool:
+        """Whether the provider works on a request, waits for its calls, or is yet to begin on its input."""
+        log = self._core.log
+        unseen = request.sent and not request.begun and not request.running
+        return unseen or log.status == "running" or log.waiting_for is not None or log.unread_input
 
     def _give_up(
         self, request: Request, failure: ManagedAgentsError | Callable[[SessionResult], SessionError]
@@ -245,6 +261,8 @@ class Conversation:
             error.result = result
         if request is self.active:
             self._calls.abandon()
+            if request.echo_id is not None and request.taken_at is None and not request.begun:
+                self._given_up.add(request.echo_id)
             carrier = None if request.post_id is None else self._core.outbox.get(request.post_id)
             if carrier is not None and carrier.stage is Stage.FLYING:
                 carrier.unwanted = True

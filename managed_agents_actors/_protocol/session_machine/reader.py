@@ -167,6 +167,8 @@ class LogReader:
             request = self._conversation.active
             if request is not None and request.echo_id == event.get("id"):
                 self._conversation.taken(request, fact.at)
+            elif self._conversation.given_up_is_taken(event.get("id")) and request is not None:
+                self._rival(request)
 
     def _prepare(self, event: Event, fact: Fact) -> None:
         match fact:
@@ -219,15 +221,17 @@ class LogReader:
         mine = self._core.outbox.match(fact.content)
         if mine is None:
             if request is None:
-                self._conversation.begin_foreign()
+                self._conversation.begin_foreign(event.get("id"), fact)
             else:
                 self._rival(request)
             return
         if mine.stage in UNSETTLED:
             self._postman.accepted(mine)
-        if request is None:
+        if mine.unwanted:
+            self._conversation.given_up_shows(event.get("id"), taken=fact.taken)
+        elif request is None:
             self._conversation.begin_unasked(mine, fact)
-        elif request.post_id != mine.id:
+        if request is not None and request.post_id != mine.id:
             self._rival(request)
         if self._conversation.active is not None:
             self._conversation.note_echo(mine, [event])
@@ -236,7 +240,7 @@ class LogReader:
 
     def _rival(self, request: Request) -> None:
         """An input that is not the request's own stands in the log: work may be on that one."""
-        if request.input is not None and request.taken_at is None:
+        if request.taken_at is None and (request.input is not None or request.echo_id is not None):
             request.rivalled = not request.begun
 
     def _on_work(self, fact: Fact) -> None:
@@ -247,7 +251,7 @@ class LogReader:
             if isinstance(fact, Spent | Graded):
                 return  # the bill of a request that is over
             request = self._conversation.reopen()
-        elif request.input is None or (request.sent and not request.rivalled):
+        elif (request.input is None or request.sent) and not request.rivalled:
             request.begun = True
         if request is not None and isinstance(fact, Activity) and fact.begins:
             self._turns.model_goes_on(request)
