@@ -6,11 +6,11 @@ itself, so that an interrupt, a stop or a deadline always takes effect at once. 
 
 from __future__ import annotations
 
+import functools
 import inspect
 import random
-from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, TypeAlias, final
+from typing import Any, final
 
 import trio
 
@@ -30,30 +30,18 @@ from .._protocol.mail import (
     AskGuard,
     AskPolicy,
     Attach,
-    Attached,
     Backoff,
     CancelTimer,
     CancelTool,
     Close,
     Deliver,
-    Detached,
     Effect,
     GuardSpoke,
-    History,
-    HistoryRead,
-    Input,
-    Live,
     Look,
-    Looked,
-    LookFailed,
     Mail,
-    Opened,
-    OpenFailed,
     Origin,
     PolicySpoke,
     Post,
-    Posted,
-    PostFailed,
     Reply,
     ReplyError,
     Report,
@@ -66,9 +54,9 @@ from .._protocol.mail import (
 )
 from .._protocol.session_machine import MachineSettings, SessionMachine
 from ..actors import Mailbox, PendingReply, Replies, Subscribers, plain_failures
-from ..providers.contract import EventSource
 from ..telemetry import get_logger
 from .feeds import Feeds, Watcher
+from .line import ProviderLine
 from .options import SessionOptions
 from .tool_calls import Place, Queue, ToolRunner
 from .user_code import run_user_code
@@ -89,8 +77,6 @@ OVERDUE_GRACE = 1.0
 # The session whose tool the present task runs, if it runs one.
 current_session: ContextVar[SessionActor | None] = ContextVar("managed_agents_actors.current_session", default=None)
 
-ChildTask: TypeAlias = Callable[..., Any]
-
 
 @final
 class SessionActor:
@@ -108,7 +94,7 @@ class SessionActor:
     def __init__(self, options: SessionOptions, *, one_shot: bool = False) -> None:
         self._options = options
         self._provider = options.provider
-        self._connection: Any = None
+        self._line: ProviderLine | None = None
         self._log = get_logger(provider=options.provider.NAME)
         self.replies = Replies()
         self._result: PendingReply | None = None
@@ -183,8 +169,7 @@ class SessionActor:
         try:
             with plain_failures():
                 async with self._provider.open_connection(self._options.provider_options) as connection:
-                    self._connection = connection
-                    await self._serve()
+                    await self._serve(ProviderLine(self._provider, connection, self.mailbox, self._watcher))
         except Exception as error:  # noqa: BLE001 -- any defect must reach everybody who waits
             self._crash(error)
         finally:
@@ -194,13 +179,14 @@ class SessionActor:
         if self._opened is not None and self.failure is not None:
             raise self.failure
 
-    async def _serve(self) -> None:
+    async def _serve(self, line: ProviderLine) -> None:
+        self._line = line
         async with trio.open_nursery() as observers:
             observers.start_soon(self._watcher.run)
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 nursery.start_soon(self.terminals.pump)
-                nursery.start_soon(self._open)
+                nursery.start_soon(functools.partial(line.establish, blank=not self._options.resumed))
                 self._perform(self._machine.start())
                 while not self._machine.closed:
                     await self._turn()
@@ -288,86 +274,33 @@ class SessionActor:
 
     def _start(self, effect: Effect) -> None:
         """Start the child task that carries an effect out."""
+        line, nursery = self._line, self._nursery
+        if line is None or nursery is None:
+            return  # nothing is asked for before the session is served
         match effect:
             case Attach(generation=generation, read_history=read_history):
-                if self._opened is not None:
-                    # The first stream of a session is asked for as soon as the session exists.
-                    self._opened.started()
-                    self._opened = None
-                self._spawn(self._read_stream, generation, read_history)
+                self._has_opened()
+                nursery.start_soon(functools.partial(line.read_stream, generation, read_history=read_history))
             case Look():
-                self._spawn(self._look)
+                nursery.start_soon(line.look)
             case Post(post_id=post_id, input=item):
-                self._spawn(self._post, post_id, item)
+                nursery.start_soon(line.post, post_id, item)
             case RunTool(use=use):
                 scope = self._tool_scopes[use.id] = trio.CancelScope()
-                self._spawn(self._run_tool, use, scope, self._tool_queue.join())
+                nursery.start_soon(self._run_tool, use, scope, self._tool_queue.join())
             case AskPolicy(use=use):
-                self._spawn(self._ask_policy, use)
+                nursery.start_soon(self._ask_policy, use)
             case AskGuard(number=number, turn=turn):
-                self._spawn(self._ask_guard, number, turn)
+                nursery.start_soon(self._ask_guard, number, turn)
 
-    def _spawn(self, task: ChildTask, *args: Any) -> None:
-        if self._nursery is not None:
-            self._nursery.start_soon(task, *args)
+    def _has_opened(self) -> None:
+        # The first stream of a session is asked for as soon as the session exists.
+        if self._opened is not None:
+            self._log = self._log.bind(session_id=self.session_id)
+            self._opened.started()
+            self._opened = None
 
-    # --- child tasks: each reports by mail ------------------------------------------------------------------------
-
-    async def _open(self) -> None:
-        try:
-            session_id = await self._provider.establish(self._connection)
-        except ManagedAgentsError as error:
-            await self.mailbox.send(OpenFailed(error))
-            return
-        self._log = self._log.bind(session_id=session_id)
-        await self.mailbox.send(Opened(session_id, blank=not self._options.resumed))
-
-    async def _read_stream(self, generation: int, read_history: bool) -> None:  # noqa: FBT001 -- nurseries pass arguments by position
-        cause: ManagedAgentsError | None = None
-        source: EventSource | None = None
-        try:
-            async with self._provider.open_stream(self._connection, self.session_id or "") as stream:
-                source = stream
-                await self.mailbox.send(Attached(generation))
-                if read_history:
-                    await self._read_history(generation)
-                while True:
-                    events = await stream.receive_batch()
-                    await self._watcher.wait_for_room()
-                    await self.mailbox.send(Live(generation, events))
-        except trio.EndOfChannel:
-            pass
-        except ManagedAgentsError as error:
-            cause = error
-        await self.mailbox.send(Detached(generation, cause, None if source is None else source.retry))
-
-    async def _read_history(self, generation: int) -> None:
-        # The stream is attached and not read meanwhile: what it brings waits in the socket's buffers.
-        pages = self._provider.read_history(self._connection, self.session_id or "")
-        while (page := await pages.next_page()) is not None:
-            await self._watcher.wait_for_room()
-            await self.mailbox.send(History(generation, page))
-        await self.mailbox.send(HistoryRead(generation))
-
-    async def _look(self) -> None:
-        events = []
-        try:
-            pages = self._provider.read_history(self._connection, self.session_id or "")
-            while (page := await pages.next_page()) is not None:
-                events += page
-            status = await self._provider.read_status(self._connection, self.session_id or "")
-        except ManagedAgentsError as error:
-            await self.mailbox.send(LookFailed(error))
-        else:
-            await self.mailbox.send(Looked(events, status))
-
-    async def _post(self, post_id: int, item: Input) -> None:
-        try:
-            echo = await self._provider.post(self._connection, self.session_id or "", item)
-        except ManagedAgentsError as error:
-            await self.mailbox.send(PostFailed(post_id, error))
-        else:
-            await self.mailbox.send(Posted(post_id, echo))
+    # --- child tasks that run the user's code: each reports by mail ------------------------------------------------
 
     async def _run_tool(self, use: ToolUse, scope: trio.CancelScope, place: Place) -> None:
         current_session.set(self)

@@ -10,7 +10,7 @@ import dataclasses
 import datetime
 import decimal
 import enum
-import inspect
+import functools
 import json
 import pathlib
 import uuid
@@ -21,8 +21,8 @@ import trio
 
 from .._errors import ConfigurationError, ToolError
 from .._model import ToolContext, ToolOutput
-from .threads import tool_threads
 from .tool import BadInput, Tool, tool
+from .user_code import run_user_code
 
 __all__ = ["Tool", "Toolbox", "tool"]
 
@@ -106,19 +106,8 @@ class Toolbox:
         except BadInput as error:
             return ToolOutput(content=str(error), is_error=True)
         with trio.move_on_after(float("inf") if called.timeout is None else called.timeout):
-            return _output(name, await self._run(called.function, arguments))
+            return _output(name, await run_user_code(functools.partial(called.function, **arguments)))
         raise ToolError(f"the tool {name!r} did not finish within {called.timeout} seconds")
-
-    async def _run(self, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-        if inspect.iscoroutinefunction(function):
-            return await function(**arguments)
-
-        def boxed() -> tuple[Any]:
-            # A plain decorator may hide an async function, and trio lets no bare coroutine out of a thread.
-            return (function(**arguments),)
-
-        (result,) = await trio.to_thread.run_sync(boxed, abandon_on_cancel=True, limiter=tool_threads())
-        return await result if inspect.isawaitable(result) else result
 
 
 def _output(name: str, value: Any) -> ToolOutput:
