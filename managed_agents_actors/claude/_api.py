@@ -134,6 +134,7 @@ def _encoded(body: Mapping[str, Any]) -> bytes:
 def _check_key(key: object) -> None:
     """Refuse what cannot be a header's value, without showing it."""
     if not isinstance(key, str) or not key:
-        raise ConfigurationError(f"api_key must be a non-empty string, or a callable that gives one, not {type(key)}")
+        seen = "an empty one" if key == "" else f"a {type(key).__name__}"
+        raise ConfigurationError(f"api_key must be a non-empty string, or a callable that gives one, not {seen}")
     if not key.isascii() or not key.isprintable() or " " in key:
         raise ConfigurationError("api_key has spaces, line ends or other characters no key has; was it read whole?")

@@ -43,6 +43,9 @@ TEXT_DELTA = "managed_agents.text_delta"
 # No scenario lasts longer, in virtual seconds: one that hangs fails here instead of running for ever.
 PATIENCE = 1000.0
 
+# Virtual seconds after which a served script is given up: a day, which no test of ours means to wait.
+SERVED = 86_400.0
+
 
 # --- what a stream does -----------------------------------------------------------------------------------------------
 
@@ -556,7 +559,8 @@ async def _serve(script: Script, *, transport: Any = "memory", **client_options:
         open_wire_server(script, transport=transport) as server,
         server.client(**client_options) as client,
     ):
-        yield Served(server, script, client)
+        with trio.fail_after(SERVED):
+            yield Served(server, script, client)
 
 
 @pytest.fixture
