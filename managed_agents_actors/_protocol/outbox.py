@@ -79,6 +79,7 @@ class Delivery:
     stage: Stage = Stage.HELD
     attempts: int = 0
     seen: bool = False  # the log shows that the provider has it
+    look: int = 0  # the look that will tell whether the provider has it, or whether its refusal matters
     unwanted: bool = False  # its request is over; it is not to be sent again
     error: ManagedAgentsError | None = None
 
@@ -133,6 +134,11 @@ class Outbox:
     def get(self, post_id: int) -> Delivery | None:
         """The delivery, unless it is settled."""
         return self._deliveries.get(post_id)
+
+    def find(self, post_id: int | None) -> Delivery | None:
+        """The delivery, unless it is settled and its echo has come too."""
+        accepted = (delivery for delivery in self._accepted if delivery.id == post_id)
+        return None if post_id is None else self._deliveries.get(post_id) or next(accepted, None)
 
     def add(self, item: Input, token: Token | None = None) -> Delivery:
         """Take an input in."""

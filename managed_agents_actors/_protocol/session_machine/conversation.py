@@ -104,6 +104,8 @@ class Conversation:
         if core.outbox.conversing() or core.log.status == "running" or core.log.unread_input:
             return  # an input is still on its way, or the session is at work for somebody else
         request = self.queue.popleft()
+        # What was left waiting for an action may go on before this request is begun on.
+        request.rivalled = core.log.waiting_for is not None
         self.active = request
         self._after = "nothing"
         if request.input is not None:
@@ -264,12 +266,11 @@ class Conversation:
             if request.echo_id is not None and request.taken_at is None and not request.begun:
                 self._given_up.add(request.echo_id)
             carrier = None if request.post_id is None else self._core.outbox.get(request.post_id)
-            if carrier is not None and carrier.stage is Stage.FLYING:
-                carrier.unwanted = True
-                self._answer(carrier.token, error)
-                carrier.token = None
-            elif carrier is not None:
+            if carrier is not None:
                 self._postman.given_up(carrier, error)
+            sent = self._core.outbox.find(request.post_id)
+            if sent is not None:
+                sent.unwanted = True
         self.finish(request, result, error)
         return error
 

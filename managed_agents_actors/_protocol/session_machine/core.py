@@ -66,6 +66,7 @@ class Core:
         session_id: The provider's id, once known.
         replaying: Whether the history of a resumed session is being read for the first time.
         looking: Whether a look at the provider is under way.
+        looks: The number of the newest look.
         reposted: Whether an answer may have been given twice, so that an empty cycle may follow.
         closed: Whether the machine has ended.
     """
@@ -78,6 +79,8 @@ class Core:
         self.session_id: str | None = None
         self.replaying = settings.resumed
         self.looking = False
+        self.looks = 0
+        self._look_again = False
         self.reposted = False
         self.closed = False
         self._effects: list[Effect] = []
@@ -107,8 +110,22 @@ class Core:
         effects, self._effects = self._effects, []
         return effects
 
-    def look(self) -> None:
-        """Read the whole history and the session's status, unless that is being done."""
-        if not self.looking:
-            self.looking = True
-            self.emit(Look(), Report("looking", "reading the history to settle what is unclear"))
+    def look(self) -> int:
+        """Read the whole history and the session's status; return the number of the look that will tell.
+
+        One that is under way may have read past the place in question already: then the next one will tell.
+        """
+        if self.looking:
+            self._look_again = True
+            return self.looks + 1
+        self.looks += 1
+        self.looking = True
+        self.emit(Look(), Report("looking", "reading the history to settle what is unclear"))
+        return self.looks
+
+    def looked(self) -> None:
+        """A look is over; begin the next one if something has come up meanwhile."""
+        self.looking = False
+        if self._look_again and not self.closed:
+            self._look_again = False
+            self.look()

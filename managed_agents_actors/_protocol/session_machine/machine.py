@@ -280,7 +280,7 @@ class SessionMachine:
         self._core.emit(Backoff("look", self._look_failures))
 
     def _on_looked(self, events: Sequence[Event], status: str | None) -> None:
-        self._core.looking, self._look_failures = False, 0
+        self._look_failures = 0
         self._reader.read_look(events)
         if self.closed:
             return
@@ -289,6 +289,7 @@ class SessionMachine:
             return
         for refused in self._postman.log_was_read():
             self._conversation.refused(refused)
+        self._core.looked()
         self._quiet.looked(status)
 
     def _on_timer(self, key: TimerKey) -> None:

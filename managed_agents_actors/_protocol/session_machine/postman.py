@@ -62,10 +62,14 @@ class Postman:
                 self._core.emit(Reply(delivery.token, None))
 
     def given_up(self, delivery: Delivery, error: ManagedAgentsError) -> None:
-        """It will not be delivered."""
-        self._core.outbox.settle(delivery)
-        if delivery.token is not None:
-            self._core.emit(ReplyError(delivery.token, error))
+        """It is not to be delivered any more. If it may have been taken, its echo is still to be recognised."""
+        token, delivery.token = delivery.token, None
+        if delivery.stage in (Stage.UNCLEAR, Stage.CHECKING):
+            self._core.outbox.accept(delivery)
+        elif delivery.stage is not Stage.FLYING:
+            self._core.outbox.settle(delivery)
+        if token is not None:
+            self._core.emit(ReplyError(token, error))
 
     def failed(self, post_id: int, error: ManagedAgentsError) -> Refused | Lost | None:
         """An attempt failed: plan the next one, or say that there is none."""
@@ -96,10 +100,11 @@ class Postman:
 
     def _refused(self, delivery: Delivery, error: ManagedAgentsError) -> Refused | None:
         if delivery.tool_use_id is None or delivery.token is not None:
+            self._core.outbox.settle(delivery)
             return Refused(delivery, error)
         # Perhaps it was refused because the call is closed already: only the log can tell.
         delivery.stage, delivery.error = Stage.DISPUTED, error
-        self._core.look()
+        delivery.look = self._core.look()
         return None
 
     def wait_is_over(self, post_id: int) -> None:
@@ -111,18 +116,22 @@ class Postman:
             delivery.stage = Stage.HELD
         elif delivery.stage is Stage.UNCLEAR:
             delivery.stage = Stage.CHECKING
-            self._core.look()
+            delivery.look = self._core.look()
 
     def log_was_read(self) -> list[Refused]:
         """The whole log has been read: settle what waited for that. Gives the refusals that stand."""
-        outbox = self._core.outbox
+        outbox, newest = self._core.outbox, self._core.looks
         for delivery in outbox.in_stage(Stage.CHECKING):
+            if delivery.look > newest:
+                continue
             if delivery.seen:
                 self.accepted(delivery)
             else:
                 delivery.stage = Stage.HELD
         stands = []
         for delivery in outbox.in_stage(Stage.DISPUTED):
+            if delivery.look > newest:
+                continue
             outbox.settle(delivery)
             if delivery.tool_use_id in self._core.log.calls and delivery.error is not None:
                 stands.append(Refused(delivery, delivery.error))
