@@ -725,6 +725,26 @@ def test_an_idle_from_before_the_first_stream_ends_nothing_when_history_brings_i
     assert [result.text for result in live.results] == ["yes"]
 
 
+def test_only_a_look_that_began_late_enough_settles_an_unclear_post(live: Driver) -> None:
+    log = [message("e1", "hi"), running("e2"), call("c1"), call("c2")]
+    live.asked("hi").live(*log)
+    for call_id in ("c1", "c2"):
+        live.tell(m.ToolFinished(call_id, done(call_id)))
+    first, second = (post.post_id for post in live.of(m.Post)[-2:])
+    live.tell(m.PostFailed(first, LOST))
+    live.tell(m.TimerFired(("post", first)))
+    assert len(live.of(m.Look)) == 1
+    live.tell(m.PostFailed(second, LOST))
+    live.tell(m.TimerFired(("post", second)))
+    # This listing was begun before the second post: that it does not show its result means nothing.
+    effects = live.tell(m.Looked(log, "running"))
+    assert [effect.post_id for effect in effects if isinstance(effect, m.Post)] == [first]
+    assert len(live.of(m.Look)) == 2
+    effects = live.tell(m.Looked([*log, answer("e5", "c2")], "running"))
+    assert [effect for effect in effects if isinstance(effect, m.Post)] == []
+    assert [delivery.id for delivery in live.machine.outbox] == [first]
+
+
 def test_a_log_that_is_replayed_on_connect_doubles_nothing(live: Driver) -> None:
     log = [message("e1", "hi"), running("e2"), call("c1")]
     live.asked().live(*log)
