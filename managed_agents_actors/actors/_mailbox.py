@@ -1,18 +1,20 @@
 """A bounded mailbox with one reader, who takes everything that waits in one go.
 
 Handing over a batch costs one wake-up however many pieces of mail there are. Senders wait for room or are told that
-there is none; once the mailbox is closed nobody waits.
+there is none; once the mailbox is closed nobody waits, neither for room nor for an answer.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar, final
+from typing import Any, Generic, TypeVar, final
 
 import trio
 
 from .._errors import ActorGone, MailboxFull
+from ._replies import PendingReply
 
 M = TypeVar("M")
 
@@ -28,7 +30,7 @@ class MailboxStatistics:
 
 @final
 class Mailbox(Generic[M]):
-    """Mail for one actor.
+    """Mail for one actor. Whoever reads it closes it at the end, however that comes: ``try``, ``finally: close()``.
 
     Args:
         capacity: How many pieces may wait; at least 1.
@@ -41,6 +43,7 @@ class Mailbox(Generic[M]):
         self._mail: deque[M] = deque()
         self._senders = trio.lowlevel.ParkingLot()
         self._reader = trio.lowlevel.ParkingLot()
+        self._unanswered: set[PendingReply] = set()
         self._closed = False
 
     def __repr__(self) -> str:
@@ -51,15 +54,20 @@ class Mailbox(Generic[M]):
         """Give a snapshot."""
         return MailboxStatistics(depth=len(self._mail), capacity=self._capacity, waiting_senders=len(self._senders))
 
-    def cast(self, mail: M) -> None:
+    def cast(self, mail: M, *, beyond_capacity: bool = False) -> None:
         """Put mail in at once.
+
+        Args:
+            mail: The mail.
+            beyond_capacity: Whether it goes in even if no room is left. For mail that takes other mail back: there is
+                no more of it than there are senders.
 
         Raises:
             MailboxFull: If no room is left.
             ActorGone: If the mailbox is closed.
         """
         self._check_open()
-        if len(self._mail) >= self._capacity:
+        if len(self._mail) >= self._capacity and not beyond_capacity:
             raise MailboxFull(f"{self._capacity} pieces of mail wait already; slow down or wait with send()")
         self._put(mail)
 
@@ -76,23 +84,60 @@ class Mailbox(Generic[M]):
             self._check_open()
         self._put(mail)
 
+    async def call(self, make: Callable[[PendingReply], M]) -> Any:
+        """Put in mail that asks for an answer, waiting for room, and wait for the answer.
+
+        The caller's deadline is a ``trio.fail_after`` around it. A cancelled call is taken out of the mailbox again;
+        one that was read is marked as withdrawn, and the actor may or may not have acted on it.
+
+        Args:
+            make: Gives the mail for the reply that its reader is to answer.
+
+        Raises:
+            Exception: The error that the actor answered with.
+            ActorGone: If the mailbox is closed before there is an answer.
+        """
+        reply = PendingReply()
+        mail = make(reply)
+        await self.send(mail)
+        self._unanswered.add(reply)
+        try:
+            return await reply.wait()
+        finally:
+            self._unanswered.discard(reply)
+            if not reply.answered:
+                reply.withdraw()
+                self.take_back(mail)
+
+    def take_back(self, mail: M) -> bool:
+        """Take a piece of mail out again, by its sender; say whether it was still unread."""
+        for position, waiting in enumerate(self._mail):
+            if waiting is mail:
+                del self._mail[position]
+                self._senders.unpark()
+                return True
+        return False
+
     async def receive_batch(self) -> list[M]:
         """Take all mail that waits, in order; wait until there is some. Only the owner calls this."""
         await trio.lowlevel.checkpoint()
         while not self._mail:
             await self._reader.park()
-        batch = list(self._mail)
+        return self.take()
+
+    def take(self) -> list[M]:
+        """Take all mail that waits, in order; perhaps none. Only the owner calls this."""
+        waiting = list(self._mail)
         self._mail.clear()
         self._senders.unpark_all()
-        return batch
+        return waiting
 
     def close(self) -> list[M]:
-        """Refuse all mail from now on, wake every waiting sender, and give back what was never read."""
+        """Refuse all mail from now on, fail whoever waits for room or an answer, and give back what was never read."""
         self._closed = True
-        unread = list(self._mail)
-        self._mail.clear()
-        self._senders.unpark_all()
-        return unread
+        for reply in self._unanswered:
+            reply.answer(error=ActorGone("the actor ended before it answered"))
+        return self.take()
 
     def _check_open(self) -> None:
         if self._closed:

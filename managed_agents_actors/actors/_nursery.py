@@ -29,6 +29,21 @@ def sole_failure(group: BaseExceptionGroup[BaseException]) -> BaseException | No
     return failures[0] if len(failures) == 1 else None
 
 
+def separate(error: BaseException) -> tuple[Exception | None, BaseException | None]:
+    """Split what came out of a task into its failure, and what is no failure: cancellation and exit signals.
+
+    A group that is about one exception gives that exception.
+    """
+    failures: BaseException | None = error
+    rest: BaseException | None = None
+    if isinstance(error, BaseExceptionGroup):
+        failures, rest = error.split(Exception)
+        failures = (sole_failure(failures) if failures is not None else None) or failures
+    if isinstance(failures, Exception):
+        return failures, rest
+    return None, error
+
+
 @contextmanager
 def plain_failures() -> Iterator[None]:
     """Let the only failure of a group that leaves the block come out as it was raised; several stay a group."""

@@ -11,11 +11,16 @@ from .._errors import ActorGone
 
 @final
 class PendingReply:
-    """One owed answer."""
+    """One owed answer.
 
-    __slots__ = ("_error", "_event", "_value")
+    Attributes:
+        withdrawn: Whether nobody waits for it any more; an actor may then skip the work.
+    """
+
+    __slots__ = ("_error", "_event", "_value", "withdrawn")
 
     def __init__(self) -> None:
+        self.withdrawn = False
         self._event = trio.Event()
         self._value: Any = None
         self._error: Exception | None = None
@@ -25,6 +30,10 @@ class PendingReply:
         if not self._event.is_set():
             self._value, self._error = value, error
             self._event.set()
+
+    def withdraw(self) -> None:
+        """Note that nobody waits for it any more."""
+        self.withdrawn = True
 
     @property
     def answered(self) -> bool:

@@ -20,12 +20,13 @@ T = TypeVar("T")
 class _Outlet(Generic[T]):
     """A channel that belongs to somebody else, perhaps full, perhaps closed."""
 
-    __slots__ = ("_backlog", "_channel", "_wake", "gone")
+    __slots__ = ("_backlog", "_channel", "_draining", "_wake", "gone")
 
     def __init__(self, channel: trio.MemorySendChannel[T]) -> None:
         self._channel = channel
         self._backlog: deque[T] = deque()
         self._wake = trio.Event()
+        self._draining = trio.Lock()  # two at once would hand the head over twice
         self.gone = False
 
     def publish(self, value: T) -> None:
@@ -46,13 +47,14 @@ class _Outlet(Generic[T]):
 
     async def drain(self) -> None:
         """Hand over the backlog, waiting for the channel."""
-        try:
-            while self._backlog:
-                await self._channel.send(self._backlog[0])
-                self._backlog.popleft()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self.gone = True
-            self._backlog.clear()
+        async with self._draining:
+            try:
+                while self._backlog:
+                    await self._channel.send(self._backlog[0])
+                    self._backlog.popleft()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                self.gone = True
+                self._backlog.clear()
 
     async def pump(self) -> None:
         while not self.gone:
@@ -68,11 +70,15 @@ class Subscribers(Generic[T]):
     def __init__(self) -> None:
         self._channels: set[trio.MemorySendChannel[T]] = set()
         self._outlets: list[_Outlet[T]] = []
+        self._pumps: trio.Nursery | None = None
         self._closed = False
 
     def attach(self, channel: trio.MemorySendChannel[T]) -> None:
         """Add a channel of the caller's. It is never closed from here; a full one is filled by :meth:`pump`."""
-        self._outlets.append(_Outlet(channel))
+        outlet = _Outlet(channel)
+        self._outlets.append(outlet)
+        if self._pumps is not None:
+            self._pumps.start_soon(outlet.pump)
 
     @contextmanager
     def subscribe(self) -> Iterator[trio.MemoryReceiveChannel[T]]:
@@ -98,6 +104,7 @@ class Subscribers(Generic[T]):
                 self._channels.discard(channel)
         for outlet in self._outlets:
             outlet.publish(value)
+        self._outlets = [outlet for outlet in self._outlets if not outlet.gone]
 
     def close(self) -> None:
         """End every subscription made here, after what was published has been received."""
@@ -111,6 +118,11 @@ class Subscribers(Generic[T]):
         async with trio.open_nursery() as nursery:
             for outlet in self._outlets:
                 nursery.start_soon(outlet.pump)
+            self._pumps = nursery
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._pumps = None
 
     async def flush(self, grace: float) -> None:
         """Hand on what attached channels have not taken, for at most ``grace`` seconds, even under cancellation."""

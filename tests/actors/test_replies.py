@@ -28,6 +28,7 @@ def _examples() -> dict[str, Exception]:
         "retry_after": 1.5,
         "body": {"error": {"deep": [1]}},
         "request_sent": False,
+        "permanent": True,
         "raw": b"<html>",
         "result": RESULT,
         "reason": ("why", 1),

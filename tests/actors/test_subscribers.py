@@ -12,14 +12,7 @@ from hypothesis import strategies as st
 
 from managed_agents_actors.actors import Subscribers
 
-
-def _drain(channel: trio.MemoryReceiveChannel[int]) -> list[int]:
-    found = []
-    while True:
-        try:
-            found.append(channel.receive_nowait())
-        except (trio.WouldBlock, trio.EndOfChannel):
-            return found
+from ..channels import drained
 
 
 async def test_every_subscriber_hears_every_value_in_order() -> None:
@@ -28,10 +21,10 @@ async def test_every_subscriber_hears_every_value_in_order() -> None:
         subscribers.publish(1)
         with subscribers.subscribe() as late:
             subscribers.publish(2)
-            assert _drain(early) == [1, 2]
-            assert _drain(late) == [2]
+            assert drained(early) == [1, 2]
+            assert drained(late) == [2]
         subscribers.publish(3)
-        assert _drain(early) == [3]
+        assert drained(early) == [3]
     with pytest.raises(trio.ClosedResourceError):
         late.receive_nowait()
 
@@ -41,7 +34,7 @@ async def test_publishing_never_waits_however_slow_a_subscriber_is() -> None:
     with subscribers.subscribe() as slow, trio.testing.assert_no_checkpoints():
         for number in range(10_000):
             subscribers.publish(number)
-        assert _drain(slow) == list(range(10_000))
+        assert drained(slow) == list(range(10_000))
 
 
 async def test_a_subscription_ends_when_the_publisher_does_after_what_was_published() -> None:
@@ -63,7 +56,7 @@ async def test_a_subscriber_that_closes_its_end_disturbs_nobody() -> None:
         gone.close()
         subscribers.publish(1)
         subscribers.publish(2)
-        assert _drain(there) == [1, 2]
+        assert drained(there) == [1, 2]
 
 
 async def test_an_attached_channel_with_room_is_told_at_once() -> None:
@@ -72,7 +65,7 @@ async def test_an_attached_channel_with_room_is_told_at_once() -> None:
     subscribers.attach(send)
     subscribers.publish(1)
     subscribers.publish(2)
-    assert _drain(receive) == [1, 2]
+    assert drained(receive) == [1, 2]
     send.close()
 
 
@@ -122,7 +115,7 @@ async def test_a_closed_attached_channel_is_forgotten(which: str, when: str) -> 
         subscribers.publish(3)
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
-    assert _drain(other) == ([2, 3] if when == "before" else [1, 2, 3])
+    assert drained(other) == ([2, 3] if when == "before" else [1, 2, 3])
 
 
 async def test_an_attached_channel_is_never_closed_from_here() -> None:
@@ -220,7 +213,7 @@ async def test_pump_and_flush_at_once_hand_every_value_over_once() -> None:
         with trio.CancelScope(shield=True):
             got = [await receive.receive() for _ in range(4)]
     assert got == [0, 1, 2, 3]
-    assert _drain(receive) == []
+    assert drained(receive) == []
 
 
 @settings(max_examples=60, deadline=None)
@@ -245,8 +238,39 @@ def test_a_reader_of_any_pace_gets_every_value_once_and_in_order(operations: lis
             while len(got) < published:
                 got.append(await receive.receive())
             await trio.testing.wait_all_tasks_blocked()
-            got += _drain(receive)
+            got += drained(receive)
             nursery.cancel_scope.cancel()
         assert got == list(range(published))
 
     trio.run(follow)
+
+
+async def test_a_channel_attached_while_the_pump_runs_is_filled_too(autojump_clock: trio.testing.MockClock) -> None:
+    subscribers: Subscribers[int] = Subscribers()
+    send, receive = trio.open_memory_channel[int](0)
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(subscribers.pump)
+            await trio.testing.wait_all_tasks_blocked()
+            subscribers.attach(send)
+            subscribers.publish(1)
+            subscribers.publish(2)
+            assert [await receive.receive(), await receive.receive()] == [1, 2]
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_flush_beside_a_running_pump_hands_nothing_over_twice() -> None:
+    subscribers: Subscribers[int] = Subscribers()
+    send, receive = trio.open_memory_channel[int](0)
+    subscribers.attach(send)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(subscribers.pump)
+        for number in range(3):
+            subscribers.publish(number)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(subscribers.flush, 10)
+        await trio.testing.wait_all_tasks_blocked()
+        assert [await receive.receive() for _ in range(3)] == [0, 1, 2]
+        await trio.testing.wait_all_tasks_blocked()
+        assert drained(receive) == []
+        nursery.cancel_scope.cancel()

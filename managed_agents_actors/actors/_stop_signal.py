@@ -1,0 +1,57 @@
+"""The soft half of a stop: a child is told, and given time, before it is cancelled.
+
+The signal is found through the context of the child's task, so that everything the child calls or starts finds it
+without being handed it.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import final
+
+import trio
+
+
+@final
+class StopSignal:
+    """Tells a child that its supervisor wants it to end. Get one from :func:`stop_signal`.
+
+    Attributes:
+        restarting: Whether the child is stopped only to be started again, as the sibling of one that failed.
+        is_heeded: Whether the child has asked for its signal; one that has not is not waited for.
+    """
+
+    def __init__(self) -> None:
+        self._event = trio.Event()
+        self.restarting = False
+        self.is_heeded = False
+
+    def __repr__(self) -> str:
+        return f"<StopSignal{' set' if self.is_set() else ''}>"
+
+    def is_set(self) -> bool:
+        """Whether the child is to end."""
+        return self._event.is_set()
+
+    async def wait(self) -> None:
+        """Wait until the child is to end."""
+        await self._event.wait()
+
+    def request(self, *, restarting: bool) -> None:
+        """Tell the child; for its supervisor."""
+        self.restarting = restarting
+        self._event.set()
+
+
+# The signal of the child whose task, or subtask, the present task is.
+current_signal: ContextVar[StopSignal | None] = ContextVar("managed_agents_actors.stop_signal", default=None)
+
+
+def stop_signal() -> StopSignal:
+    """Give the present child's signal. A child that asks for it is given its ``shutdown`` seconds when it is stopped.
+
+    Outside of a supervisor the signal is never set.
+    """
+    signal = current_signal.get() or StopSignal()
+    signal.is_heeded = True
+    return signal
