@@ -14,6 +14,7 @@ the original as ``__cause__``. A message says what was seen, what was expected a
         SessionTimeout(TimeoutError)  MaxTurnsExceeded  TurnHalted(reason)
         UnresolvedRequiresAction(stop_reason)  SessionGone  SessionCrashed
       ProvisioningError(context)
+      JournalError
       RestartIntensityExceeded
       ActorGone  MailboxFull
       ToolError
@@ -34,6 +35,7 @@ __all__ = [
     "ConfigurationError",
     "ConflictError",
     "InvalidRequestError",
+    "JournalError",
     "MailboxFull",
     "ManagedAgentsError",
     "MaxTurnsExceeded",
@@ -161,10 +163,12 @@ class ProtocolError(TransportError):
 
     Attributes:
         raw: An excerpt of what was received, as bytes.
+        permanent: Whether asking again would give the same.
     """
 
-    def __init__(self, message: str, *, raw: bytes = b"", request_sent: bool = True) -> None:
+    def __init__(self, message: str, *, raw: bytes = b"", request_sent: bool = True, permanent: bool = False) -> None:
         self.raw = raw
+        self.permanent = permanent
         super().__init__(message, request_sent=request_sent)
 
 
@@ -230,6 +234,10 @@ class ProvisioningError(ManagedAgentsError):
     def __init__(self, message: str, *, context: Mapping[str, Any]) -> None:
         self.context = dict(context)
         super().__init__(message)
+
+
+class JournalError(ManagedAgentsError):
+    """A tool journal cannot be read or written, or was told of a call's end before its beginning."""
 
 
 class RestartIntensityExceeded(ManagedAgentsError):

@@ -317,7 +317,7 @@ class ReconnectPolicy:
 
     Attributes:
         initial: The first delay.
-        max: The cap of every delay, a server's ``retry-after`` included.
+        max: The cap of every delay. A server's ``retry-after`` is honoured up to it.
         multiplier: Growth from one attempt to the next, 1 to 1000.
         jitter: Share of each delay that is drawn at random, 0 to 1, so that a fleet does not return in lock-step.
         max_attempts: Consecutive failures after which the session gives up; ``None`` never gives up.
@@ -361,7 +361,12 @@ class ReconnectPolicy:
         # Growth stops at the cap; the exponent is bounded so that a long outage cannot overflow a float.
         grown = min(self.max, self.initial * self.multiplier ** min(attempt - 1, 64))
         jittered = grown * (1.0 - self.jitter * draw)
-        return jittered if retry_after is None else max(jittered, min(retry_after, self.max))
+        if retry_after is None or retry_after <= jittered:
+            return jittered
+        # Whoever is sent away together with others must not come back together with them: later, where there is room.
+        if retry_after >= self.max:
+            return self.max - self.jitter * draw * self.initial
+        return retry_after + self.jitter * draw * min(grown, self.max - retry_after)
 
 
 def is_number(value: object) -> bool:

@@ -41,18 +41,37 @@ class SeenEvents:
     """Remembers ids, as an upsert: an event that was queued when first met counts once more when it is processed.
 
     One entry per event with an id: the price of matching a stream against listings, 100 to 150 bytes each.
+
+    Attributes:
+        latest: The event that was recorded last, of those that the provider has processed.
     """
 
-    __slots__ = ("_processed",)
+    __slots__ = ("_processed", "latest")
 
     def __init__(self) -> None:
         self._processed: dict[str, bool] = {}
+        self.latest: Event | None = None
 
     def __len__(self) -> int:
         return len(self._processed)
 
     def __contains__(self, event_id: object) -> bool:
         return event_id in self._processed
+
+    def anchors(self, event: Event) -> bool:
+        """Whether an event of a listing is known at this place: what the listing shows before it has been met, too.
+
+        An input that was only queued when it was met is listed elsewhere once it is processed.
+        """
+        processed = self._processed.get(str(event.get("id")))
+        return processed is True or (processed is False and not str(event.get("type")).startswith("user."))
+
+    def union(self, other: SeenEvents) -> SeenEvents:
+        """Give everything that either has recorded."""
+        both = SeenEvents()
+        both._processed = {**self._processed, **other._processed}
+        both.latest = other.latest or self.latest
+        return both
 
     def admit(self, event: Event) -> Admission:
         """Record the event and say whether it is new. An event without an id is always new and never recorded."""
@@ -63,9 +82,12 @@ class SeenEvents:
         before = self._processed.get(event_id)
         if before is None:
             self._processed[event_id] = processed
+            if processed:
+                self.latest = event
             return Admission.NEW
         if processed and not before:
             self._processed[event_id] = True
+            self.latest = event
             return Admission.UPDATED
         return Admission.KNOWN
 
@@ -80,12 +102,14 @@ class SessionLog:
         calls: The open calls by id, in order of arrival: not answered, not interrupted, their thread still there.
         verdicts: Confirmations the log holds for open calls.
         error: The provider's last explanation of a failure since work last began.
+        doomed: Whether the last word was a failure that the session does not survive.
         unread_input: Whether input stands in the log that no status has followed yet.
     """
 
     __slots__ = (
         "_answered",
         "calls",
+        "doomed",
         "error",
         "status",
         "stopped",
@@ -101,6 +125,7 @@ class SessionLog:
         self.calls: dict[str, ToolUse] = {}
         self.verdicts: dict[str, str] = {}
         self.error: ResultError | None = None
+        self.doomed = False
         self.unread_input = False
         self._answered: dict[str, bool] = {}
 
@@ -136,6 +161,7 @@ class SessionLog:
                 return self._close([i for i, use in self.calls.items() if use.thread_id == thread_id])
             case Failed(error=error):
                 self.error = error
+                self.doomed = error.retry_status == "terminal"
             case Ended(how=how):
                 self.status, self.waiting_for = how, None
                 return self._close(list(self.calls))
@@ -154,10 +180,10 @@ class SessionLog:
 
     def _run(self) -> None:
         self.status, self.stopped, self.waiting_for, self.error = "running", None, None, None
-        self.unread_input = False
+        self.unread_input = self.doomed = False
 
     def _idle(self, idle: Idled) -> tuple[str, ...]:
-        self.status, self.stopped, self.unread_input = "idle", idle, False
+        self.status, self.stopped, self.unread_input, self.doomed = "idle", idle, False, False
         if idle.waiting_for is not None:
             self.waiting_for = idle.waiting_for
             return ()

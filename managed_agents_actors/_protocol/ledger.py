@@ -91,6 +91,11 @@ class Ledger:
         """The names of the custom tools that were called."""
         return frozenset(use.name for use in self._custom)
 
+    @property
+    def event_ids(self) -> list[object]:
+        """The ids of the events that were kept, in order; ``None`` for one that has none."""
+        return [event.get("id") for event in self._events]
+
     def record(self, event: Event) -> None:
         """Keep a raw event."""
         self._events.append(event)
@@ -125,6 +130,13 @@ class Ledger:
             case _:
                 pass
         return ""
+
+    def go_on_with(self, earlier: Ledger) -> None:
+        """Take over the messages that were being written when an earlier account of the same request broke off."""
+        for event_id, preview in earlier._previews.items():
+            self._append("".join(preview.shown), apart=True)
+            preview.received = 0
+            self._previews[event_id] = preview
 
     def end_turn(self) -> None:
         """Count a turn; what is said from here on belongs to the next one."""

@@ -236,6 +236,8 @@ class StopWanted:
     error: ManagedAgentsError | None = None
 
 
+Command: TypeAlias = Say | Withdraw | SendEvent | InterruptWanted | ConfirmWanted | StopWanted
+
 Mail: TypeAlias = (
     Opened
     | OpenFailed
@@ -252,23 +254,31 @@ Mail: TypeAlias = (
     | PolicySpoke
     | GuardSpoke
     | TimerFired
-    | Say
-    | Withdraw
-    | SendEvent
-    | InterruptWanted
-    | ConfirmWanted
-    | StopWanted
+    | Command
 )
 
 # --- effects ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
+class Landmark:
+    """An event up to which the log is known, and when the provider processed it: a listing from then on shows it."""
+
+    event_id: str
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
 class Attach:
-    """Open a stream; then, if asked, read the whole history; then hand over what comes live."""
+    """Open a stream; then, if asked, read the history; then hand over what comes live.
+
+    With a landmark, the history from there on is enough; a listing that does not show it is no such history, and the
+    whole one is read.
+    """
 
     generation: int
     read_history: bool
+    since: Landmark | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +304,13 @@ class RunTool:
 @dataclass(frozen=True, slots=True)
 class CancelTool:
     """Stop a call that runs; its result is no longer wanted."""
+
+    tool_use_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Note for good that a call that was run here is closed: the provider has its result, or wants none."""
 
     tool_use_id: str
 
@@ -389,6 +406,7 @@ Effect: TypeAlias = (
     | Post
     | RunTool
     | CancelTool
+    | Settle
     | AskPolicy
     | AskGuard
     | SetTimer

@@ -7,7 +7,7 @@ go out side by side. Whether an unclear one was taken is read from the log, neve
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal, TypeAlias
@@ -25,7 +25,7 @@ from .._errors import (
 )
 from .content import content_blocks, same_content
 from .facts import Blocks
-from .mail import Answer, Confirmation, Goal, Input, Message, RawEvent, Token
+from .mail import Answer, Confirmation, Goal, Input, Interrupt, Message, RawEvent, Token
 
 # Eight attempts span about a minute of the default policy's delays: longer than the overload peaks providers document.
 MAX_ATTEMPTS = 8
@@ -140,10 +140,12 @@ class Outbox:
         accepted = (delivery for delivery in self._accepted if delivery.id == post_id)
         return None if post_id is None else self._deliveries.get(post_id) or next(accepted, None)
 
-    def add(self, item: Input, token: Token | None = None) -> Delivery:
-        """Take an input in."""
+    def add(self, item: Input, token: Token | None = None, *, perhaps_sent: bool = False) -> Delivery:
+        """Take an input in; one that was perhaps sent before is unclear until the log has been consulted."""
         self._next_id += 1
         delivery = Delivery(self._next_id, item, token)
+        if perhaps_sent:
+            delivery.attempts, delivery.stage = 1, Stage.UNCLEAR
         self._deliveries[delivery.id] = delivery
         return delivery
 
@@ -181,11 +183,41 @@ class Outbox:
         """Whether an input of the conversation is on its way."""
         return any(delivery.is_conversation for delivery in self._deliveries.values())
 
-    def match(self, shown: Blocks) -> Delivery | None:
-        """The first input of ours that the log shows here for the first time, marked as seen; or nobody's."""
+    def match(self, shown: Blocks, *, among: Collection[int] | None = None) -> Delivery | None:
+        """The first input of ours that the log shows here for the first time, marked as seen; or nobody's.
+
+        Args:
+            shown: The content that the log shows.
+            among: The ids of the deliveries that it can be, if not all can.
+        """
         for delivery in (*self._deliveries.values(), *self._accepted):
             content = delivery.content
-            if delivery.attempts and not delivery.seen and content is not None and same_content(content, shown):
+            if (
+                delivery.attempts
+                and not delivery.seen
+                and (among is None or delivery.id in among)
+                and content is not None
+                and same_content(content, shown)
+            ):
                 delivery.seen = True
                 return delivery
         return None
+
+    def outlive(self) -> list[Delivery]:
+        """Begin anew after whoever carried the deliveries has ended; give those that were perhaps taken.
+
+        Answers that were not sent yet are dropped: they are in the journal. An interrupt is sent again if there is
+        still something to cut short. What was on its way is unclear until the log has been read.
+        """
+        unclear = []
+        for delivery in list(self._deliveries.values()):
+            if isinstance(delivery.input, Answer) and not delivery.attempts:
+                self.settle(delivery)
+            elif delivery.unwanted:
+                self.accept(delivery)  # if it was taken, its echo is recognised
+            elif isinstance(delivery.input, Interrupt) or not delivery.attempts:
+                delivery.stage = Stage.HELD
+            else:
+                delivery.stage = Stage.UNCLEAR
+                unclear.append(delivery)
+        return unclear

@@ -360,7 +360,7 @@ def test_calls_of_another_client_are_left_alone_and_end_as_requires_action() -> 
     session.live(message("e1", "hi"), running("e2"), call("c1", "theirs"), idle("e4", "requires_action", "c1"))
     assert session.of(m.RunTool) == []
     session.tell(m.TimerFired("stall"))
-    session.tell(m.Looked([], "idle"))
+    session.tell(m.Looked(session.shown, "idle"))
     assert session.results[0].terminal == "requires_action"
 
 
@@ -597,6 +597,23 @@ def test_turns_are_limited_and_guarded() -> None:
     assert failure.reason == "costly"
 
 
+def test_a_slow_guard_is_asked_about_one_turn_after_the_other_and_judges_each_by_itself() -> None:
+    guarded = Driver(has_guard=True, max_turns=2).open(blank=True).asked()
+    guarded.live(message("e1", "hi"), running("e2"), call("c1"), idle("e4", "requires_action", "c1"))
+    guarded.tell(m.ToolFinished("c1", done("c1")))
+    guarded.accept()
+    guarded.live(answer("e5", "c1"), running("e6"), says("e7", "done"), idle("e8"))
+    (first,) = guarded.of(m.AskGuard)
+    assert first.turn.turns == 1, "it is not asked about the second turn before it has judged the first"
+    guarded.tell(m.GuardSpoke(first.number, None))
+    assert guarded.results == []
+    second = guarded.of(m.AskGuard)[-1]
+    assert (second.turn.turns, second.turn.terminal) == (2, "end_turn")
+    guarded.tell(m.GuardSpoke(second.number, None))
+    (result,) = guarded.results
+    assert (result.terminal, result.turns) == ("end_turn", 2), "the first turn's limit is judged by the first turn"
+
+
 def test_a_guards_verdict_on_a_request_that_is_over_is_not_taken_for_one_on_the_next() -> None:
     session = Driver(has_guard=True, timeout=5.0).open(blank=True).asked("one", 1)
     session.live(message("e1", "one"), running("e2"), call("c1"), idle("e4", "requires_action", "c1"))
@@ -617,7 +634,7 @@ def test_a_message_of_a_request_that_failed_is_not_posted_again(error: ManagedAg
     session.refuse(error)
     for backoff in session.of(m.Backoff):
         session.tell(m.TimerFired(backoff.key))
-        session.tell(m.Looked([], "idle"))
+        session.tell(m.Looked(session.shown, "idle"))
     assert session.posted.count(m.Message("hi")) == 1
 
 
@@ -660,7 +677,7 @@ def test_a_turn_of_the_providers_own_is_not_added_to_a_request_that_is_over() ->
 
 def unresolved(session: Driver) -> list[m.Effect]:
     session.tell(m.TimerFired("stall"))
-    return session.tell(m.Looked([], "idle"))
+    return session.tell(m.Looked(session.shown, "idle"))
 
 
 def test_a_wait_for_calls_that_nobody_knows_is_reported_after_a_look(live: Driver) -> None:
@@ -683,7 +700,7 @@ def test_a_wait_that_is_broken_is_looked_into_anew(live: Driver) -> None:
     live.asked().live(message("e1", "hi"), running("e2"), idle("e3", "requires_action", "unknown"))
     live.tell(m.TimerFired("stall"))
     live.live(running("e4"), says("e5", "on"))
-    live.tell(m.Looked([], "idle"))
+    live.tell(m.Looked(live.shown, "idle"))
     assert live.of(m.ReplyError) == []
 
 
@@ -870,6 +887,18 @@ def test_an_answer_belongs_to_the_message_it_followed(live: Driver) -> None:
     assert "to us" in reply.text
 
 
+def test_a_look_that_shows_less_than_is_known_is_taken_again(live: Driver) -> None:
+    log = [message("e1", "hi"), running("e2"), idle("e3", "requires_action", "unknown")]
+    live.asked().live(*log)
+    live.tell(m.TimerFired("stall"))
+    for attempt in (1, 2, 3):
+        assert live.tell(m.Looked(log[:2], "idle")) == [m.Backoff("look", attempt)], "it lacks the idle: not the whole"
+        assert live.tell(m.TimerFired("look")) == [m.Look()]
+    assert live.results == []
+    live.tell(m.Looked(log[:2], "idle"))
+    assert isinstance(live.error(), UnresolvedRequiresAction), "some listing may never show an event"
+
+
 def test_a_wait_for_calls_that_are_closed_does_not_last_for_ever(live: Driver) -> None:
     live.asked().live(message("e1", "hi"), running("e2"), call("c1"), idle("e4", "requires_action", "c1"))
     live.live(event("user.interrupt", ""))
@@ -933,3 +962,30 @@ def test_a_terminal_tool_that_was_not_called_is_asked_for() -> None:
     session.accept()
     session.live(running("e5"), says("e6", "still done"), idle("e7"))
     assert session.of(m.Reply)[-1].value.stop_reason == "no_terminal_tool"
+
+
+def test_a_turn_of_the_past_that_ended_with_its_session_has_no_terminal() -> None:
+    past = [
+        message("e1", "old"),
+        running("e2"),
+        idle("e3", "requires_action", "c9"),
+        {"type": "session.status_terminated", "id": "e4"},
+    ]
+    session = Driver(resumed=True).open(*past)
+    assert session.results == []
+    assert isinstance(session.of(m.Close)[0].error, SessionGone)
+
+
+def test_what_the_log_has_shown_was_taken_though_the_session_ended_before_the_answer(live: Driver) -> None:
+    live.tell(m.Say(m.Message("hi"), delivery=1))
+    live.live(message("e1", "hi"), running("e2"), {"type": "session.status_terminated", "id": "e3"})
+    assert live.of(m.Reply) == [m.Reply(1, "delivered")]
+    assert live.of(m.ReplyError) == []
+
+
+def test_a_queued_message_hides_nothing_that_came_before_it(live: Driver) -> None:
+    live.asked()
+    live.live(message("e1", "hi"), running("e2"), says("e3", "re:A"), message("e4", "other", None))
+    end = [idle("e5"), message("e4", "other"), running("e6"), says("e7", "re:B"), idle("e8")]
+    live.reconnect(message("e1", "hi"), running("e2"), says("e3", "re:A"), *end)
+    assert [result.text for result in live.results] == ["re:A", "re:B"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -30,6 +31,7 @@ from managed_agents_actors._protocol.claude_events import classify
 from managed_agents_actors._protocol.session_machine import TEXT_DELTA, MachineSettings, SessionMachine
 
 DRAIN_STEPS = 600
+MOST_PROBES = 5
 LOST = StreamLost("the connection broke")
 UNSENT = StreamLost("no connection", request_sent=False)
 BUSY = RateLimitError("slow down", status=429, retry_after=1.0)
@@ -78,6 +80,8 @@ class Shell:
         self.accounted: set[str] = set()  # events of requests that were announced
         self.deltas: list[str] = []
         self.ran: set[str] = set()
+        self.journal: dict[str, ToolResult] = {}
+        self.probes = 0
         self.acknowledged: set[str] = set()
 
     # --- the machine's side -------------------------------------------------------------------------------------------
@@ -165,6 +169,9 @@ class Shell:
         return {str(e[key]) for e in self.shown for key in keys if key in e and e["type"] in kinds}
 
     def on_run(self, use: ToolUse) -> None:
+        if use.id in self.journal:
+            self.tools[use.id] = use  # its result is sent again
+            return
         assert use.id not in self.ran, "law 4: a call was started twice"
         assert use.id not in self.answered_in_log(), "law 5: a call that is closed was started"
         assert use.permission in (None, "allow"), "law 8: a gated call ran without an allow"
@@ -270,7 +277,28 @@ class Shell:
         if call_id in self.late:
             self.late.remove(call_id)
         self.tools.pop(call_id, None)
-        self.tell(m.ToolFinished(call_id, ToolResult(tool_use_id=call_id, content=({"type": "text", "text": "ok"},))))
+        result = ToolResult(tool_use_id=call_id, content=({"type": "text", "text": "ok"},))
+        self.tell(m.ToolFinished(call_id, self.journal.setdefault(call_id, result)))
+
+    def crash(self, *, taken: bool) -> None:
+        """The actor around the machine fails, and its children with it; another machine takes its place.
+
+        Requests under way are taken or lost. What ran and had no result yet is run again.
+        """
+        for post_id in [i for i, (_, answer) in self.posts.items() if taken and answer is None]:
+            self.carry(post_id, "answer lost")
+        if self.stream is not None:
+            del self.server.streams[self.stream]
+        self.stream = self.read = self.attaching = None
+        self.consolidated = False
+        self.ran -= self.tools.keys() - self.journal.keys()
+        for under_way in (self.posts, self.looks, self.tools, self.late, self.policies, self.guards):
+            under_way.clear()
+        self.timers &= {"deadline"}
+        handover = self.machine.hand_over()
+        settings = replace(self.settings, resumed=True, kickoff=None, kickoff_token=None)
+        self.machine = SessionMachine(settings, classify, handover)
+        self.perform(self.machine.start())
 
     def fire(self, key: m.TimerKey) -> None:
         self.timers.discard(key)
@@ -331,13 +359,16 @@ class Shell:
         return True
 
     def fire_next(self) -> bool:
-        idle_timers = {"healthy", "deadline"}
+        idle_timers = {"healthy", "deadline", "probe"}
         due = sorted(self.timers - idle_timers, key=str)
         open_calls = [(i, call.gated) for i, call in self.server.calls.items() if call.gated or call.name == "others"]
         if due:
             self.fire(due[0])
         elif open_calls:
             self.answer_for_another(*open_calls[0])
+        elif "probe" in self.timers and self.probes < MOST_PROBES:
+            self.probes += 1  # it asks for ever, of a provider that is at work for ever
+            self.fire("probe")
         elif "deadline" in self.timers:
             self.fire("deadline")
         else:
@@ -431,7 +462,7 @@ class Laws(RuleBasedStateMachine):
     def __init__(self, new_server: Any, traits: Any) -> None:
         super().__init__()
         self.new_server, self.traits = new_server, traits
-        self.foreign = self.cuts = 0
+        self.foreign = self.cuts = self.crashes = 0
 
     @initialize(
         drawn=traits_drawn,
@@ -623,6 +654,12 @@ class Laws(RuleBasedStateMachine):
         calls = list(self.shell.machine.log.calls)
         confirmation = m.Confirmation(calls[choice % len(calls)], verdict)
         self.shell.tell(m.ConfirmWanted(confirmation, self.shell.token()))
+
+    @precondition(lambda self: self.open and self.converses and self.shell.opened and self.crashes < 3)
+    @rule(taken=st.booleans())
+    def the_actor_crashes(self, taken: bool) -> None:
+        self.crashes += 1
+        self.shell.crash(taken=taken)
 
     @precondition(lambda self: self.open and not self.shell.settings.one_shot)
     @rule(really=choices)

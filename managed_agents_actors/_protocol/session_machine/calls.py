@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 from ..._model import ToolResult, ToolUse
-from ..mail import Answer, AskPolicy, CancelTool, Confirmation, PolicySpoke, Report, RunTool
+from ..mail import Answer, AskPolicy, CancelTool, Confirmation, PolicySpoke, Report, RunTool, Settle
 from ..outbox import Stage
 from .core import Core
+from .handover import Handover
 from .postman import Postman
 
 Standing: TypeAlias = Literal["run", "gated", "left", "provider"]
@@ -24,18 +25,24 @@ class Calls:
         left: Calls that are another client's.
         unanswerable: Gated calls that nobody here can decide.
         results: Results in hand.
+        abandoned: Calls that are open and not to be taken up any more.
+        begun: Calls that have been run here, or by a machine before this one, and are open.
     """
 
-    def __init__(self, core: Core, postman: Postman) -> None:
+    def __init__(self, core: Core, postman: Postman, handover: Handover | None = None) -> None:
         self._core = core
         self._postman = postman
-        self._taken: set[str] = set()
+        self.abandoned: set[str] = set() if handover is None else set(handover.abandoned)
+        self.begun: set[str] = set() if handover is None else set(handover.begun)
+        # An answer that was perhaps taken is in hand, and is looked up first.
+        sent = () if handover is None else handover.answers_sent()
+        self._taken: set[str] = self.abandoned | {answer.use.id for answer in sent}
         self._asked: set[str] = set()
         self._problems: dict[str, str] = {}
         self.running: set[str] = set()
         self.left: set[str] = set()
         self.unanswerable: set[str] = set()
-        self.results: dict[str, ToolResult] = {}
+        self.results: dict[str, ToolResult] = {answer.use.id: answer.result for answer in sent}
 
     def standing(self, use: ToolUse) -> Standing:
         """Say whose an open call is: ours to run, gated until somebody allows it, another client's, the provider's."""
@@ -98,8 +105,12 @@ class Calls:
 
     def put_away(self, call_id: str) -> None:
         """The call is closed: whatever is still being done about it is in vain."""
+        if call_id in self.begun:
+            self.begun.discard(call_id)
+            self._core.emit(Settle(call_id))
         self._let_go(call_id)
         self._taken.discard(call_id)
+        self.abandoned.discard(call_id)
         self._problems.pop(call_id, None)
 
     def abandon(self) -> None:
@@ -107,6 +118,7 @@ class Calls:
         for call_id in self._core.log.calls:
             self._let_go(call_id)
             self._taken.add(call_id)
+            self.abandoned.add(call_id)
 
     def _let_go(self, call_id: str) -> None:
         if call_id in self.running:
@@ -139,6 +151,7 @@ class Calls:
             return
         self._taken.add(use.id)
         self.running.add(use.id)
+        self.begun.add(use.id)
         self._core.emit(RunTool(use))
 
     def _refuse(self, use: ToolUse, told: str) -> None:

@@ -15,17 +15,24 @@ from ..._errors import (
     ManagedAgentsError,
     NotFoundError,
     PermissionDeniedError,
+    ProtocolError,
 )
-from ..mail import Attach, Backoff, CancelTimer, Effect, Report, SetTimer
+from ..mail import Attach, Backoff, CancelTimer, Effect, Landmark, Report, SetTimer
 
 Phase: TypeAlias = Literal["opening", "attaching", "live", "reconnecting", "closed"]
 
 
 def is_permanent(error: ManagedAgentsError | None) -> bool:
     """Whether trying again cannot help: no such session, a refused credential or request, a client that is closed."""
-    if isinstance(error, InvalidRequestError):
-        return error.status != 408  # a timeout of the server's
-    return isinstance(error, NotFoundError | AuthenticationError | PermissionDeniedError | ConfigurationError)
+    match error:
+        case InvalidRequestError():
+            return error.status != 408  # a timeout of the server's
+        case AuthenticationError():
+            return error.status == 401  # said on a stream, a key has run out: the next stream asks for another one
+        case ProtocolError():
+            return error.permanent
+        case _:
+            return isinstance(error, NotFoundError | PermissionDeniedError | ConfigurationError)
 
 
 class Connection:
@@ -40,11 +47,11 @@ class Connection:
 
     __slots__ = ("_healthy_after", "_max_attempts", "failures", "generation", "phase", "reads_history")
 
-    def __init__(self, *, max_attempts: int | None, healthy_after: float) -> None:
+    def __init__(self, *, max_attempts: int | None, healthy_after: float, generation: int = 0) -> None:
         self._max_attempts = max_attempts
         self._healthy_after = healthy_after
-        self.phase: Phase = "opening"
-        self.generation = 0
+        self.phase: Phase = "reconnecting" if generation else "opening"
+        self.generation = generation
         self.failures = 0
         self.reads_history = True
 
@@ -57,15 +64,15 @@ class Connection:
         """The session exists: attach for the first time. A log known to be blank needs no listing."""
         return self._attach(read_history=not blank)
 
-    def retry(self) -> list[Effect]:
-        """The wait is over: attach again."""
-        return self._attach(read_history=True)
+    def retry(self, since: Landmark | None) -> list[Effect]:
+        """The wait is over: attach again, and read what was missed since the landmark, or everything."""
+        return self._attach(read_history=True, since=since)
 
-    def _attach(self, *, read_history: bool) -> list[Effect]:
+    def _attach(self, *, read_history: bool, since: Landmark | None = None) -> list[Effect]:
         self.phase = "attaching"
         self.reads_history = read_history
         self.generation += 1
-        return [Attach(self.generation, read_history)]
+        return [Attach(self.generation, read_history, since)]
 
     def go_live(self) -> list[Effect]:
         """The log is read to its end."""

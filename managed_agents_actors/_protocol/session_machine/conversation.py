@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Literal
 
-from ..._errors import ActorGone, MailboxFull, ManagedAgentsError, SessionError, SessionGone, SessionTimeout
+from ..._errors import MailboxFull, ManagedAgentsError, SessionError, SessionGone
 from ..._model import Event, ResultError, SessionResult, Usage
+from ..consolidate import SeenEvents
 from ..facts import UserSpoke
 from ..ledger import Ledger
 from ..mail import (
     Announce,
     CancelTimer,
-    Close,
+    Confirmation,
     Interrupt,
     RawEvent,
     Reply,
@@ -30,7 +30,8 @@ from ..mail import (
 from ..outbox import Delivery, Stage
 from .calls import Calls
 from .core import Core
-from .postman import Postman, Refused
+from .handover import Afterwards, Handover
+from .postman import Postman
 from .requests import Request
 
 # Messages that wait for their turn. A person types a few; a program that is hundreds ahead of its agent wants to know.
@@ -46,38 +47,50 @@ class Conversation:
     Attributes:
         active: The request in progress.
         queue: Requests that wait for their turn.
+        last: The account of the last request.
+        winding_down: Whether the end is decided, and only an interrupt on its way is waited for.
+        leaves_work: Whether a request was given up while the provider was at work on it, and still may be.
+        inherited: The request that was in progress when an earlier machine ended, until its place in the log is found.
     """
 
-    def __init__(self, core: Core, postman: Postman, calls: Calls) -> None:
+    def __init__(self, core: Core, postman: Postman, calls: Calls, handover: Handover | None = None) -> None:
         self._core = core
         self._postman = postman
         self._calls = calls
-        self._last = Ledger()
-        self._winding_down = False
+        self.last = Ledger()
+        self.winding_down = False
         # Inputs that the provider has queued though their requests are over: it may begin on them yet.
-        self._given_up: set[object] = set()
-        # What the provider does after the end of a request: nothing expected, more of it, or leftovers of a failed one.
-        self._after: Literal["nothing", "more", "leftovers"] = "nothing"
-        # A run that resumes a session without saying anything waits for the end of what the session is doing.
+        self._given_up: set[object] = set() if handover is None else set(handover.given_up)
+        self._predecessor = handover
+        self._after: Afterwards = "nothing" if handover is None else handover.afterwards
         settings = core.settings
-        self._waits_for_last = settings.kickoff_token if settings.kickoff is None else None
+        self.leaves_work = False
         self.active: Request | None = None
-        self.queue: deque[Request] = deque()
-        if settings.kickoff is not None:
+        self.inherited: Request | None = None if handover is None else handover.active
+        self.queue: deque[Request] = deque(() if handover is None else handover.queue)
+        if settings.kickoff is not None and handover is None:
             waiting = [] if settings.kickoff_token is None else [settings.kickoff_token]
             self.queue.append(Request(input=settings.kickoff, results=waiting, is_kickoff=True))
 
     @property
     def ledger(self) -> Ledger:
         """The account of the current request, or of the last one."""
-        return self.active.ledger if self.active is not None else self._last
+        return self.current.ledger if self.current is not None else self.last
+
+    @property
+    def current(self) -> Request | None:
+        """The request in progress, whether its place in the log is found or not.
+
+        What a session that existed before has done is history until all of it is read: no request of this process.
+        """
+        return self.inherited if self._core.replaying else self.active
 
     @property
     def account(self) -> Ledger | None:
         """Where what the provider does now is accounted for; nowhere when it belongs to no request."""
         if self.active is not None:
             return self.active.ledger
-        return self._last if self._after == "more" else None
+        return self.last if self._after == "more" else None
 
     # --- beginning ------------------------------------------------------------------------------------------------
 
@@ -86,7 +99,7 @@ class Conversation:
         if len(self.queue) >= MAX_QUEUED_MESSAGES:
             full = MailboxFull(f"{MAX_QUEUED_MESSAGES} messages wait for their turn already; wait for terminals first")
             for token in (mail.delivery, mail.result):
-                self._answer(token, full)
+                self.answer(token, full)
             return
         waiting = [] if mail.result is None else [mail.result]
         request = Request(input=mail.input, delivery=mail.delivery, results=waiting)
@@ -99,10 +112,12 @@ class Conversation:
     def start_next(self) -> None:
         """Begin with the next request, if the session is free for it."""
         core = self._core
-        if self.active is not None or not self.queue or self._winding_down or not core.connection.live:
+        if self.active is not None or not self.queue or self.winding_down or not core.connection.live:
             return
         if core.outbox.conversing() or core.log.status == "running" or core.log.unread_input:
             return  # an input is still on its way, or the session is at work for somebody else
+        if core.log.waiting_for is not None and self._after == "leftovers":
+            return  # calls of a request that is over are being answered
         request = self.queue.popleft()
         # What was left waiting for an action may go on before this request is begun on.
         request.rivalled = core.log.waiting_for is not None
@@ -114,15 +129,21 @@ class Conversation:
         if core.settings.timeout is not None and not core.settings.one_shot:
             core.emit(SetTimer("deadline", core.settings.timeout))
 
+    def stand_where_it_stood(self) -> None:
+        """The past is read: go on from where the machine before this one stood, which knew whose work was whose."""
+        self.active, self.inherited = self.inherited, None
+        if self._predecessor is not None:
+            self.last, self._predecessor = self._predecessor.last, None
+
     def begin_foreign(self, event_id: object, fact: UserSpoke) -> None:
         """Somebody else has spoken to the session: that is a request too, with an account of its own."""
-        if not self._winding_down:
+        if not self.winding_down:
             self.active = Request(echo_id=str(event_id), taken_at=fact.at if fact.taken else None)
 
     def begin_unasked(self, delivery: Delivery, fact: UserSpoke) -> None:
         """An input of ours shows in the log while no request is in progress: a raw event goes on with the last one."""
-        if isinstance(delivery.input, RawEvent) and not self._winding_down:
-            self.active = Request(ledger=self._last, begun=fact.taken)
+        if isinstance(delivery.input, RawEvent) and not self.winding_down:
+            self.active = Request(ledger=self.last, begun=fact.taken)
 
     def reopen(self) -> Request | None:
         """The session works though no request is in progress: see whose work that is.
@@ -130,17 +151,14 @@ class Conversation:
         It is the last request's, whose account goes on, when that one waited for an action or a raw event was sent.
         It is nobody's while it is what a failed request has left behind. Else the provider has begun by itself.
         """
-        if self._after == "leftovers" or self._winding_down:
+        if self._after == "leftovers" or self.winding_down:
             return None
-        self.active = Request(ledger=self._last if self._after == "more" else Ledger(), begun=True)
+        self.active = Request(ledger=self.last if self._after == "more" else Ledger(), begun=True)
         return self.active
 
-    def given_up_is_taken(self, event_id: object) -> bool:
-        """Whether a queued event that came back processed is an input whose request is over; it is then dealt with."""
-        if event_id not in self._given_up:
-            return False
-        self.given_up_shows(event_id, taken=True)
-        return True
+    def is_given_up(self, event_id: object) -> bool:
+        """Whether an event in the log is an input whose request is over."""
+        return event_id in self._given_up
 
     def given_up_shows(self, event_id: object, *, taken: bool) -> None:
         """What the provider makes of an input whose request is over belongs to nobody."""
@@ -148,7 +166,7 @@ class Conversation:
             self._given_up.add(event_id)
             return
         self._given_up.discard(event_id)
-        if self.active is None:
+        if self.active is None and not self._core.replaying:
             self._after = "leftovers"
 
     def goes_on(self) -> None:
@@ -161,6 +179,14 @@ class Conversation:
         for request in list(self.queue):
             if token == request.delivery or request.results == [token]:
                 self.queue.remove(request)
+        for delivery in self._core.outbox.in_stage(Stage.HELD):
+            # An interrupt has taken its effect here already, and the active request has its own end.
+            if (
+                delivery.token == token
+                and not delivery.attempts
+                and isinstance(delivery.input, RawEvent | Confirmation)
+            ):
+                self._core.outbox.settle(delivery)
 
     def caught_up(self) -> None:
         """The log is read to its end: an interrupt of something that is over by now has nothing to cut short."""
@@ -174,7 +200,8 @@ class Conversation:
 
     def stopped(self) -> None:
         """The session has stopped: what a failed request left behind is over."""
-        if self._after == "leftovers":
+        self.leaves_work = False
+        if self._after == "leftovers" and not self._core.replaying:
             self._after = "nothing"
 
     def note_echo(self, delivery: Delivery, echo: Sequence[Event]) -> None:
@@ -185,6 +212,7 @@ class Conversation:
             return
         if request.post_id == delivery.id or (request.input is None and isinstance(delivery.input, RawEvent)):
             request.echo_id = echo_id
+            request.origin_id = request.origin_id or echo_id
 
     def taken(self, request: Request, at: str | None) -> None:
         """The provider has begun on a request's input: what came before was work on somebody else's."""
@@ -197,13 +225,38 @@ class Conversation:
     def interrupt(self, token: Token) -> None:
         """A caller wants the current request cut short."""
         log = self._core.log
-        if self.active is None and log.status != "running" and log.waiting_for is None:
+        if self.current is None and log.status != "running" and log.waiting_for is None:
             self._core.emit(Reply(token, None))  # nothing is going on that could be cut short
             return
-        if self.active is not None:
-            self.active.interrupted = True
+        if self.current is not None:
+            self.current.interrupted_after = self.current.ledger.turns
         self._calls.abandon()
         self._core.outbox.add(Interrupt(), token)
+
+    def hand_over(self, shown: SeenEvents) -> Handover | None:
+        """Give what the log cannot tell to a machine that takes this one's place; nothing without a session.
+
+        One that has ended has ended its requests, too, and its calls are free: what the provider still does for them
+        belongs to nobody, unless it waits for an action.
+        """
+        core = self._core
+        if core.session_id is None:
+            return None
+        ended = core.closed
+        return Handover(
+            session_id=core.session_id,
+            generation=core.connection.generation,
+            shown=shown,
+            outbox=core.outbox,
+            past_is_read=core.past_is_read,
+            active=self.current,
+            last=self.last if self._predecessor is None else self._predecessor.last,
+            queue=tuple(self.queue),
+            afterwards="leftovers" if ended and self._after == "nothing" else self._after,
+            given_up=frozenset(self._given_up),
+            abandoned=frozenset() if ended else frozenset(self._calls.abandoned),
+            begun=frozenset(self._calls.begun),
+        )
 
     # --- ending ---------------------------------------------------------------------------------------------------
 
@@ -216,19 +269,22 @@ class Conversation:
             self._after = "nothing"
         self._core.flush()
         self._core.emit(Announce(result))
-        self._answer(request.delivery, error, "delivered")
+        self.answer(request.delivery, error, "delivered")
         for token in request.results:
-            self._answer(token, error, result)
+            self.answer(token, error, result)
         if self._core.settings.one_shot and request.results:
-            self._wind_down()
+            self.wind_down()
 
     def retire(self, request: Request) -> None:
         """Forget a request without a word: it is over, and its account becomes the last one."""
         if request in self.queue:
             self.queue.remove(request)
             return
-        self.active = None
-        self._last = request.ledger
+        if request is self.inherited:
+            self.inherited = None
+        else:
+            self.active = None
+        self.last = request.ledger
         if self._core.settings.timeout is not None and not self._core.settings.one_shot:
             self._core.emit(CancelTimer("deadline"))
 
@@ -237,18 +293,19 @@ class Conversation:
     ) -> ManagedAgentsError:
         """End a request on our side, stop the work on it, here and at the provider, and announce the failure."""
         core = self._core
-        if request is self.active and core.session_id is not None and self._is_at_work(request):
+        if request is self.current and core.session_id is not None and self._is_at_work(request):
             core.outbox.add(Interrupt())
             self._after = "leftovers"
-        return self._give_up(request, failure)
+        return self.give_up(request, failure)
 
     def _is_at_work(self, request: Request) -> bool:
         """Whether the provider works on a request, waits for its calls, or is yet to begin on its input."""
         log = self._core.log
         unseen = request.sent and not request.begun and not request.running
-        return unseen or log.status == "running" or log.waiting_for is not None or log.unread_input
+        working = log.status == "running" or log.waiting_for is not None or log.unread_input
+        return request is self.inherited or unseen or working
 
-    def _give_up(
+    def give_up(
         self, request: Request, failure: ManagedAgentsError | Callable[[SessionResult], SessionError]
     ) -> ManagedAgentsError:
         """End a request on our side, and leave the session at the provider as it is."""
@@ -261,7 +318,8 @@ class Conversation:
         result = replace(result, error=told, resumable=resumable)
         if isinstance(error, SessionError):
             error.result = result
-        if request is self.active:
+        if request is self.current:
+            self.leaves_work = self._is_at_work(request)
             self._calls.abandon()
             if request.echo_id is not None and request.taken_at is None and not request.begun:
                 self._given_up.add(request.echo_id)
@@ -274,64 +332,15 @@ class Conversation:
         self.finish(request, result, error)
         return error
 
-    def refused(self, refused: Refused) -> None:
-        """The provider will never take an input: what hangs on it fails."""
-        delivery, error, request = refused.delivery, refused.error, self.active
-        self._postman.given_up(delivery, error)
-        if request is None:
-            return
-        if isinstance(delivery.input, Interrupt):
-            # Its tools are cancelled and never start again, and the provider goes on waiting for them.
-            self._give_up(request, error)
-        elif request.post_id == delivery.id:
-            request.sent = False
-            self.fail(request, error)
-            if request.is_kickoff and not self._core.settings.one_shot:
-                self.close(error)
-        elif delivery.tool_use_id is not None and delivery.token is None:
-            name = self._core.log.calls[delivery.tool_use_id].name
-            message = f"the answer to call {delivery.tool_use_id} ({name}) was refused: {error}"
-
-            def failure(result: SessionResult) -> SessionError:
-                failed = SessionError(message, result=result)
-                failed.__cause__ = error
-                return failed
-
-            self.fail(request, failure)
-
-    def deadline(self) -> None:
-        """Time is up for the request in progress; for a run, for the one it is about."""
-        message = f"the request did not end within {self._core.settings.timeout} seconds"
-        requests = self._requests()
-        if self._core.settings.one_shot:
-            requests = [r for r in requests if r.results]
-        if self._waits_for_last is not None:
-            requests = [Request(results=[self._waits_for_last])]
-            self._waits_for_last = None
-            self.queue.extend(requests)
-        if requests:
-            self.fail(requests[0], lambda result: SessionTimeout(message, result=result))
-
-    def history_is_read(self) -> None:
-        """The log of a session that existed before is read: see what is still to be done."""
-        if self._core.log.status in ("terminated", "deleted"):
-            self.end_session(None)
-        elif self._waits_for_last is not None:
-            token, self._waits_for_last = self._waits_for_last, None
-            if self.active is not None:
-                self.active.results.append(token)
-            else:
-                self._nothing_to_do([token])
-
     def drop_foreign(self, request: Request) -> None:
         """The provider has dropped the input of another client, or of an earlier run: it is no request any more."""
         self.retire(request)
-        self._nothing_to_do(request.results)
+        self.nothing_to_do(request.results)
 
-    def _nothing_to_do(self, tokens: list[Token]) -> None:
+    def nothing_to_do(self, tokens: list[Token]) -> None:
         """Answer those who wait for a request that is not there with the state the session was left in."""
         stopped = self._core.log.stopped
-        known = self._last.result(
+        known = self.last.result(
             self._core.session_id,
             stopped.terminal if stopped is not None else "end_turn",
             stopped.stop_reason if stopped is not None else None,
@@ -340,68 +349,21 @@ class Conversation:
         for token in tokens:
             self._core.emit(Reply(token, replace(known, turns=0, usage=Usage())))
         if tokens and self._core.settings.one_shot:
-            self._wind_down()
+            self.wind_down()
 
-    def end_session(self, cause: ManagedAgentsError | None) -> None:
-        """The session cannot go on: it is gone (no cause given), or the cause forbids it."""
-        ended: ManagedAgentsError = cause or self._gone(self.ledger)
-        for request in self._requests():
-            ended = self._give_up(request, cause or self._gone(request.ledger))
-        self.close(ended)
-
-    def terminated(self) -> None:
-        """The provider has ended the session: a result for the request in progress, and the end of all others."""
-        core, request = self._core, self.active
-        if request is not None:
-            request.ledger.end_turn()
-            self.finish(
-                request,
-                request.ledger.result(core.session_id, "terminated", None, error=core.log.error, resumable=False),
-            )
-        self.close(None, self._gone(self._last))
-
-    def close(self, error: ManagedAgentsError | None, told: ManagedAgentsError | None = None) -> None:
-        """End: nobody who waits is left without an answer."""
-        core = self._core
-        if core.closed:
-            return
-        gone = told or error or ActorGone("the session has ended")
-        for request in self._requests():
-            self._give_up(request, gone)
-        self._answer(self._waits_for_last, gone)
-        for delivery in core.outbox:
-            self._postman.given_up(delivery, gone)
-        core.flush()
-        core.connection.phase = "closed"
-        core.closed = True
-        core.emit(Close(error))
-
-    def stop(self) -> None:
-        """Somebody wants the end: every request ends now, the machine when an interrupt on its way is taken."""
-        for request in self._requests():
-            self._give_up(request, ActorGone("the session was stopped"))
-        self._wind_down()
-
-    def close_if_wound_down(self) -> None:
-        """What is winding down closes as soon as no interrupt of ours is on its way."""
-        if self._winding_down and not (self._core.connection.live and self._postman.interrupting()):
-            self.close(None, ActorGone("the session was stopped"))
-
-    def _wind_down(self) -> None:
-        self._winding_down = True
+    def wind_down(self) -> None:
+        self.winding_down = True
         if self._postman.interrupting():
             self._core.emit(SetTimer("grace", INTERRUPT_GRACE))
 
-    def _requests(self) -> list[Request]:
-        # What a resumed session did before is history until all of it is read: no request of this process.
-        active = None if self._core.replaying else self.active
-        return [request for request in (active, *self.queue) if request is not None]
+    def requests(self) -> list[Request]:
+        return [request for request in (self.current, *self.queue) if request is not None]
 
-    def _answer(self, token: Token | None, error: ManagedAgentsError | None, value: object = None) -> None:
+    def answer(self, token: Token | None, error: ManagedAgentsError | None, value: object = None) -> None:
         if token is not None:
             self._core.emit(Reply(token, value) if error is None else ReplyError(token, error))
 
-    def _gone(self, ledger: Ledger) -> SessionGone:
+    def gone(self, ledger: Ledger) -> SessionGone:
         session_id = self._core.session_id
         return SessionGone(
             f"session {session_id or '(unknown)'} is gone: deleted, terminated or never there; start a new one",

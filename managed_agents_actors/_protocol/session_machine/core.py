@@ -14,6 +14,7 @@ from ..consolidate import SessionLog
 from ..mail import Deliver, Effect, Goal, Look, Message, Origin, Report, Token
 from ..outbox import Outbox
 from .connection import Connection
+from .handover import Handover
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,20 +65,28 @@ class Core:
         outbox: Inputs on their way.
         connection: Where the stream stands.
         session_id: The provider's id, once known.
-        replaying: Whether the history of a resumed session is being read for the first time.
+        past_is_read: Whether what the session had done before it was taken up here has been read to its end.
+        replaying: Whether what is read belongs to nobody here: the past of a session that existed before.
+        reread: Whether what is read has been met before, by a machine that this one succeeds.
         looking: Whether a look at the provider is under way.
         looks: The number of the newest look.
         reposted: Whether an answer may have been given twice, so that an empty cycle may follow.
         closed: Whether the machine has ended.
     """
 
-    def __init__(self, settings: MachineSettings) -> None:
+    def __init__(self, settings: MachineSettings, handover: Handover | None = None) -> None:
         self.settings = settings
         self.log = SessionLog()
-        self.outbox = Outbox()
-        self.connection = Connection(max_attempts=settings.max_attempts, healthy_after=settings.healthy_after)
-        self.session_id: str | None = None
-        self.replaying = settings.resumed
+        self.outbox = Outbox() if handover is None else handover.outbox
+        self.connection = Connection(
+            max_attempts=settings.max_attempts,
+            healthy_after=settings.healthy_after,
+            generation=0 if handover is None else handover.generation,
+        )
+        self.session_id: str | None = None if handover is None else handover.session_id
+        self.past_is_read = not settings.resumed if handover is None else handover.past_is_read
+        self.replaying = settings.resumed or handover is not None
+        self.reread = False
         self.looking = False
         self.looks = 0
         self._look_again = False
@@ -92,7 +101,9 @@ class Core:
         self._effects += effects
 
     def show(self, event: Event, origin: Origin) -> None:
-        """Hand an event to the observers; those that come together go together."""
+        """Hand an event to the observers, unless they have had it; those that come together go together."""
+        if self.reread:
+            return
         if origin != self._origin:
             self.flush()
             self._origin = origin

@@ -50,25 +50,38 @@ from .calls import Calls
 from .connection import Connection, is_permanent
 from .conversation import Conversation
 from .core import Core, MachineSettings
+from .endings import Endings
+from .handover import Handover
 from .postman import Lost, Postman, Refused
 from .quiet import Quiet
 from .reader import LogReader
 from .requests import Request
+from .succession import Succession
 from .turns import Turns
+
+# Looks in a row that show less than is known already, before one is believed: some listing may never show an event.
+MOST_PARTIAL_LOOKS = 3
 
 
 class SessionMachine:
     """One session's decisions. Feed every mail to :meth:`receive` and perform the effects in order."""
 
-    def __init__(self, settings: MachineSettings, classify: Classify) -> None:
-        self._core = core = Core(settings)
+    def __init__(self, settings: MachineSettings, classify: Classify, handover: Handover | None = None) -> None:
+        self._core = core = Core(settings, handover)
         self._postman = Postman(core)
-        self._calls = Calls(core, self._postman)
-        self._conversation = Conversation(core, self._postman, self._calls)
+        self._calls = Calls(core, self._postman, handover)
+        self._conversation = Conversation(core, self._postman, self._calls, handover)
+        self._endings = Endings(core, self._postman, self._conversation)
         self._turns = Turns(core, self._conversation)
         self._quiet = Quiet(core, self._calls, self._conversation, self._turns)
-        self._reader = LogReader(core, classify, self._postman, self._calls, self._conversation, self._quiet)
+        self._reader = LogReader(
+            core, classify, self._postman, self._calls, self._conversation, self._endings, self._quiet
+        )
         self._look_failures = 0
+        self._succession: Succession | None = None
+        if handover is not None:
+            self._succession = Succession(core, self._postman, self._conversation, handover)
+            self._reader.succeed(self._succession)
 
     @property
     def log(self) -> SessionLog:
@@ -93,7 +106,7 @@ class SessionMachine:
     @property
     def active(self) -> Request | None:
         """The request in progress."""
-        return self._conversation.active
+        return self._conversation.current
 
     @property
     def queue(self) -> deque[Request]:
@@ -111,6 +124,11 @@ class SessionMachine:
         return frozenset(self._calls.running)
 
     @property
+    def leaves_work(self) -> bool:
+        """Whether the provider is still at work on a request that was given up here."""
+        return self._conversation.leaves_work
+
+    @property
     def closed(self) -> bool:
         """Whether the machine has ended; it then only refuses callers."""
         return self._core.closed
@@ -118,9 +136,20 @@ class SessionMachine:
     def start(self) -> list[Effect]:
         """Give the effects a session begins with."""
         settings = self._core.settings
+        if self._succession is not None:
+            self._succession.begin()
+            return [*self._core.take_effects(), *self.connection.open(blank=False)]
         if settings.one_shot and settings.timeout is not None:
             return [SetTimer("deadline", settings.timeout)]
         return []
+
+    def hand_over(self) -> Handover | None:
+        """Give what a machine that takes this one's place has to know; nothing without a session."""
+        return self._conversation.hand_over(self._reader.shown())
+
+    def last_effects(self) -> list[Effect]:
+        """Give what was decided before a failure and not handed out yet."""
+        return self._core.take_effects()
 
     def receive(self, mail: Mail) -> list[Effect]:
         """Take one mail in and give the effects to perform, in order."""
@@ -133,7 +162,7 @@ class SessionMachine:
 
     def _advance(self) -> None:
         """Set in motion what the present state allows."""
-        self._conversation.close_if_wound_down()
+        self._endings.close_if_wound_down()
         if self.closed or not self.connection.live:
             return
         self._calls.take_up()
@@ -143,7 +172,7 @@ class SessionMachine:
             if self.active is not None and self.active.post_id == delivery.id:
                 self.active.sent = True
         self._quiet.watch()
-        self._conversation.close_if_wound_down()
+        self._endings.close_if_wound_down()
 
     def _handle(self, mail: Mail) -> None:
         match mail:
@@ -190,9 +219,9 @@ class SessionMachine:
             case Withdraw(token=token):
                 self._conversation.withdraw(token)
             case StopWanted(error=None):
-                self._conversation.stop()
+                self._endings.stop()
             case StopWanted(error=error):
-                self._conversation.close(error)
+                self._endings.close(error)
 
     def _refuse(self, mail: Mail) -> None:
         gone = ActorGone("the session has ended; open it again, with its session_id, to go on")
@@ -242,35 +271,38 @@ class SessionMachine:
     def _lost(self, cause: ManagedAgentsError | None) -> None:
         """The session is out of reach; that it is not found means that it is gone, if it ever was there."""
         was_there = self._core.session_id is not None or self._core.settings.resumed
-        self._conversation.end_session(None if isinstance(cause, NotFoundError) and was_there else cause)
+        self._endings.end_session(None if isinstance(cause, NotFoundError) and was_there else cause)
 
     def _caught_up(self) -> None:
         """The log is read to its end, and goes on arriving."""
-        error = self.log.error
         if self.closed:
             return
+        self._core.past_is_read = True
         if self._core.replaying:
             self._core.replaying = False
-            self._conversation.history_is_read()
-        elif self.log.status == "running" and error is not None and error.retry_status == "terminal":
+            self._endings.history_is_read()
+        elif self.log.status in ("terminated", "deleted"):
+            self._endings.end_session(None)
+        elif self.log.doomed:
             # The end that a terminal error announces was missed, and a terminated session may list none.
             self._terminated()
         if not self.closed:
             self._conversation.caught_up()
+            self._turns.ask_guard()
             self._core.emit(*self.connection.go_live())
 
     def _terminated(self) -> None:
         self.log.absorb(Ended("terminated"))
-        self._conversation.terminated()
+        self._endings.terminated()
 
     # --- posts, looks and timers ----------------------------------------------------------------------------------
 
     def _on_post_failed(self, post_id: int, error: ManagedAgentsError) -> None:
         match self._postman.failed(post_id, error):
             case Refused() as refused:
-                self._conversation.refused(refused)
+                self._endings.refused(refused)
             case Lost(cause=cause):
-                self._conversation.end_session(cause)
+                self._endings.end_session(cause)
 
     def _on_look_failed(self, error: ManagedAgentsError) -> None:
         if is_permanent(error):
@@ -280,32 +312,38 @@ class SessionMachine:
         self._core.emit(Backoff("look", self._look_failures))
 
     def _on_looked(self, events: Sequence[Event], status: str | None) -> None:
-        self._look_failures = 0
-        self._reader.read_look(events)
+        is_whole = self._reader.read_look(events)
         if self.closed:
             return
         if status == "terminated":
             self._terminated()
             return
+        if not is_whole and self._look_failures < MOST_PARTIAL_LOOKS:
+            self._look_failures += 1
+            self._core.emit(Backoff("look", self._look_failures))
+            return
+        self._look_failures = 0
         for refused in self._postman.log_was_read():
-            self._conversation.refused(refused)
+            self._endings.refused(refused)
         self._core.looked()
         self._quiet.looked(status)
 
     def _on_timer(self, key: TimerKey) -> None:
         match key:
             case "reconnect":
-                self._core.emit(*self.connection.retry())
+                self._core.emit(*self.connection.retry(self._reader.landmark()))
             case "healthy":
                 self.connection.failures = 0
             case "deadline":
-                self._conversation.deadline()
+                self._endings.deadline()
             case "stall":
                 self._quiet.lasted()
+            case "probe":
+                self._quiet.probe()
             case "look":
                 self._core.emit(Look())
             case "grace":
-                self._conversation.close(None)
+                self._endings.close(None)
             case ("post", int(post_id)):
                 self._postman.wait_is_over(post_id)
             case _:

@@ -66,7 +66,9 @@ class Postman:
         token, delivery.token = delivery.token, None
         if delivery.stage in (Stage.UNCLEAR, Stage.CHECKING):
             self._core.outbox.accept(delivery)
-        elif delivery.stage is not Stage.FLYING:
+        elif delivery.stage is Stage.FLYING:
+            delivery.unwanted = True
+        else:
             self._core.outbox.settle(delivery)
         if token is not None:
             self._core.emit(ReplyError(token, error))

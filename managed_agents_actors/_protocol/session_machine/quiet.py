@@ -18,6 +18,11 @@ from .turns import Turns
 # It may be slow; half a minute of nothing is not that.
 BARREN_LOOKS = 3
 
+# Quiet (seconds) before a provider that is at work is asked whether it still is; after each answer without news twice
+# as long, up to eight times. Providers run tools of their own for minutes, and losing sight of one is rare.
+PROBE_AFTER = 120.0
+MOST_PATIENCE = 8
+
 
 class Quiet:
     """Watches for waits that nobody here can end.
@@ -33,6 +38,7 @@ class Quiet:
         self._armed = False
         self._due = False
         self._barren = 0
+        self._probing = self._moved = self._probed = False
         self.turns = turns
 
     def surface_action(self) -> None:
@@ -45,6 +51,9 @@ class Quiet:
         """See whether the session is stalled now; called after every mail."""
         if self._core.looking:
             return  # what the look finds decides
+        if not self._probing and self._is_out_of_sight():
+            self._probing, self._moved = True, False
+            self._core.emit(SetTimer("probe", self._patience()))
         if not self._is_stalled():
             self._disarm()
         elif not self._armed:
@@ -53,7 +62,8 @@ class Quiet:
 
     def broken(self) -> None:
         """Something moves."""
-        self._due = False
+        self._moved = True
+        self._due = self._probed = False
         self._barren = 0
         self._disarm()
 
@@ -67,8 +77,21 @@ class Quiet:
         self._armed, self._due = False, True
         self._core.look()
 
+    def probe(self) -> None:
+        """A provider that is at work may have been quiet for long: if so, look."""
+        self._probing = False
+        if not self._moved and self._is_out_of_sight():
+            self._probed = True
+            self._core.look()
+
     def looked(self, status: str | None) -> None:
         """A look is over: if it brought nothing new, draw the conclusion that the state allows."""
+        if self._probed:
+            self._probed = False
+            self._barren += 1
+            if status == "idle":
+                self._lost_sight()
+            return
         if not self._due or not self._is_stalled():
             return
         self._due = False
@@ -78,6 +101,7 @@ class Quiet:
         request, log = self._conversation.active, self._core.log
         if request is None:
             log.status, log.unread_input = "idle", False  # no event said so, but the session itself was asked
+            self._conversation.stopped()
         elif log.waiting_for is not None:
             self._resolve_wait(request, log.waiting_for)
         elif log.stopped is not None:
@@ -88,15 +112,42 @@ class Quiet:
             log.unread_input = False
             self._conversation.drop_foreign(request)
 
+    def _lost_sight(self) -> None:
+        """The session says that it is idle, and no event has ever told why."""
+        request, log = self._conversation.active, self._core.log
+        log.status, log.unread_input = "idle", False
+        if log.calls:
+            log.waiting_for = ()  # as for a stop that says nothing while a call is open
+        elif request is not None and request.input is not None:
+            self.turns.end(request, "end_turn", None)
+        elif request is not None:
+            self._conversation.drop_foreign(request)
+
+    def _patience(self) -> float:
+        error = self._core.log.error
+        puzzled = error is not None and error.retry_status != "retrying"
+        first = self._core.settings.unresolved_after if puzzled else PROBE_AFTER
+        return first * min(1 << self._barren, MOST_PATIENCE)
+
+    def _is_out_of_sight(self) -> bool:
+        """Whether somebody waits for a provider that is at work, as far as is known, while nothing is done here."""
+        waits = self._conversation.active is not None or bool(self._conversation.queue)
+        return waits and self._core.log.status in ("running", "unknown") and self._nothing_is_under_way()
+
+    def _nothing_is_under_way(self) -> bool:
+        core, request = self._core, self._conversation.active
+        if not core.connection.live or core.looking or len(core.outbox) or self._calls.running:
+            return False
+        busy = any(self._calls.is_busy(call_id) for call_id in core.log.calls)
+        return request is None or not (request.boundaries or busy)
+
     def _is_stalled(self) -> bool:
         """Whether the provider is quiet, nothing is under way here, and yet somebody waits."""
-        core, request, log = self._core, self._conversation.active, self._core.log
-        if not core.connection.live or core.looking or len(core.outbox) or self._calls.running:
+        request, log = self._conversation.active, self._core.log
+        if not self._nothing_is_under_way():
             return False
         if request is None:
             return bool(self._conversation.queue)
-        if request.boundaries or any(self._calls.is_busy(call_id) for call_id in log.calls):
-            return False
         return log.status == "idle" or (log.unread_input and request.input is None and not request.begun)
 
     def _needs_action(self) -> bool:

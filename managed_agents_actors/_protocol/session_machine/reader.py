@@ -30,14 +30,16 @@ from ..facts import (
     Unrecognised,
     UserSpoke,
 )
-from ..mail import Confirmation, Origin, Report
+from ..mail import Confirmation, Landmark, Origin, Report
 from ..outbox import Stage
 from .calls import Calls
 from .conversation import Conversation
 from .core import Core
+from .endings import Endings
 from .postman import Postman
 from .quiet import Quiet
 from .requests import Request
+from .succession import Succession
 
 TEXT_DELTA = "managed_agents.text_delta"
 
@@ -57,20 +59,44 @@ class LogReader:
     """Reads what the provider says."""
 
     def __init__(
-        self, core: Core, classify: Classify, postman: Postman, calls: Calls, conversation: Conversation, quiet: Quiet
+        self,
+        core: Core,
+        classify: Classify,
+        postman: Postman,
+        calls: Calls,
+        conversation: Conversation,
+        endings: Endings,
+        quiet: Quiet,
     ) -> None:
         self._core = core
         self._classify = classify
         self._postman = postman
         self._calls = calls
         self._conversation = conversation
+        self._endings = endings
         self._quiet = quiet
         self._turns = quiet.turns
+        self._succession: Succession | None = None
         self._seen = SeenEvents()
         self._history: _Listing | None = None
         # Interrupts that are queued, each with the calls it will end; emptied whenever a turn ends.
         self._interrupts: dict[str, tuple[str, ...]] = {}
         self._reported: set[str] = set()
+
+    def succeed(self, succession: Succession) -> None:
+        """Begin with the log of a machine that this one takes the place of."""
+        self._succession = succession
+
+    def shown(self) -> SeenEvents:
+        """Give the events that observers have been shown."""
+        return self._seen if self._succession is None else self._succession.hand_on(self._seen)
+
+    def landmark(self) -> Landmark | None:
+        """Where a listing may begin that is to show what was missed; nothing if only the whole will do."""
+        latest = self._seen.latest
+        if latest is None or any(delivery.attempts for delivery in self._core.outbox):
+            return None  # a listing from a point in time need not show what is queued, and so not what was sent
+        return Landmark(str(latest["id"]), str(latest["processed_at"]))
 
     def read_live(self, events: Sequence[Event]) -> None:
         """Absorb events of the stream."""
@@ -78,37 +104,65 @@ class LogReader:
 
     def read_page(self, events: Sequence[Event]) -> None:
         """Absorb a page of the listing that a new stream begins with."""
+        if self._succession is not None:
+            for event, met in self._succession.place(events):
+                self._succession.arrive_at(event)
+                self._core.reread = met
+                self._absorb([event], "history")
+            self._core.reread = False
+            return
         if self._history is None:
             self._history = _Listing(is_first=not self._seen)
         self._place(events, self._history)
 
     def end_history(self) -> None:
         """The listing that a new stream begins with is complete."""
+        if self._succession is not None:
+            self._end_succession(self._succession)
         if self._history is not None:
             self._absorb(self._history.unplaced, "history")
         self._history = None
 
-    def drop_history(self) -> None:
-        """The listing broke off: it will be read again from its beginning."""
-        self._history = None
+    def _end_succession(self, succession: Succession) -> None:
+        news = succession.take_news()
+        if self._core.past_is_read:
+            self._succession = None
+            succession.complete()
+            self._absorb(news, "history")
+        else:
+            self._absorb(news, "history")
+            self._succession = None
+            succession.complete()
 
-    def read_look(self, events: Sequence[Event]) -> None:
-        """Absorb a listing that was read beside the stream: what has no id in it came, or comes, on the stream."""
+    def drop_history(self) -> None:
+        """The listing broke off: it will be read again."""
+        self._history = None
+        if self._succession is not None:
+            self._succession.drop()
+
+    def read_look(self, events: Sequence[Event]) -> bool:
+        """Absorb a listing that was read beside the stream: what has no id in it came, or comes, on the stream.
+
+        Returns:
+            Whether the listing shows what was known last; one that does not cannot be the whole.
+        """
+        latest = self._seen.latest
+        is_whole = latest is None or any(event.get("id") == latest["id"] for event in reversed(events))
         listing = _Listing(is_first=not self._seen)
         self._place(events, listing)
         self._absorb([event for event in listing.unplaced if event.get("id")], "history")
+        return is_whole
 
     def _place(self, events: Sequence[Event], listing: _Listing) -> None:
         """Absorb a listing's events.
 
-        What a listing shows before an event that is known already is old news: it begins and ends nothing now, and
-        an event without an id there has been met before. In a first listing everything is in its place.
+        What a listing shows before an event that is known at its place is old news: it begins and ends nothing now,
+        and an event without an id there has been met before. In a first listing everything is in its place.
         """
         for event in events:
-            event_id = event.get("id")
             if listing.is_first:
                 self._absorb([event], "history")
-            elif isinstance(event_id, str) and event_id in self._seen:
+            elif self._seen.anchors(event):
                 old, listing.unplaced = listing.unplaced, []
                 self._absorb([news for news in old if news.get("id")], "history", stale=True)
                 self._absorb([event], "history")
@@ -167,8 +221,10 @@ class LogReader:
             request = self._conversation.active
             if request is not None and request.echo_id == event.get("id"):
                 self._conversation.taken(request, fact.at)
-            elif self._conversation.given_up_is_taken(event.get("id")) and request is not None:
-                self._rival(request)
+            elif self._conversation.is_given_up(event.get("id")):
+                self._conversation.given_up_shows(event.get("id"), taken=True)
+                if request is not None:
+                    self._rival(request)
 
     def _prepare(self, event: Event, fact: Fact) -> None:
         match fact:
@@ -207,9 +263,9 @@ class LogReader:
                     self._interrupts.clear()
             case Ended(how=how) if not self._core.replaying:
                 if how == "deleted":
-                    self._conversation.end_session(None)
+                    self._endings.end_session(None)
                 else:
-                    self._conversation.terminated()
+                    self._endings.terminated()
             case Unrecognised(what=what) if what not in self._reported:
                 self._reported.add(what)
                 self._core.emit(Report("unrecognised_event", what))
@@ -218,11 +274,17 @@ class LogReader:
 
     def _on_user_spoke(self, event: Event, fact: UserSpoke) -> None:
         request = self._conversation.active
-        mine = self._core.outbox.match(fact.content)
+        if self._core.reread and request is not None and request.origin_id == event.get("id"):
+            if fact.taken:
+                self._conversation.taken(request, fact.at)
+            return
+        mine = self._core.outbox.match(fact.content, among=self._own(request))
         if mine is None:
-            if request is None:
+            if self._conversation.is_given_up(event.get("id")):
+                self._conversation.given_up_shows(event.get("id"), taken=fact.taken)
+            elif request is None:
                 self._conversation.begin_foreign(event.get("id"), fact)
-            else:
+            if request is not None:
                 self._rival(request)
             return
         if mine.stage in UNSETTLED:
@@ -237,6 +299,12 @@ class LogReader:
             self._conversation.note_echo(mine, [event])
         if request is not None and request.post_id == mine.id and fact.taken:
             self._conversation.taken(request, fact.at)
+
+    def _own(self, request: Request | None) -> tuple[int, ...] | None:
+        """Which inputs of ours the event can be: of those met before, only the reprompts that were made once more."""
+        if not self._core.reread:
+            return None
+        return () if self._core.replaying or request is None or request.post_id is None else (request.post_id,)
 
     def _rival(self, request: Request) -> None:
         """An input that is not the request's own stands in the log: work may be on that one."""

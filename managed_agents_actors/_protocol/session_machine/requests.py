@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
 
-from ..._model import Terminal
+from ..._model import TurnResult
 from ..ledger import Ledger
 from ..mail import Goal, Message, Token
 
@@ -13,14 +13,6 @@ REPROMPT = (
     "You ended your turn without calling the `{tool}` tool. Call it now with your final answer; "
     "this request is complete only when that tool has been called."
 )
-
-
-@dataclass(slots=True)
-class Boundary:
-    """The end of a turn that waits for the guard's verdict."""
-
-    terminal: Terminal
-    stop_reason: Any
 
 
 @dataclass(slots=True, eq=False)
@@ -35,16 +27,18 @@ class Request:
         ledger: What it has produced.
         post_id: The delivery that carries its input, once there is one.
         sent: Whether the input has left this process.
-        echo_id: The event that is its input in the log, once known.
+        echo_id: The event that is its latest input in the log, once known: its own, or the last reprompt.
+        origin_id: The event that is its own input in the log, once known.
         taken_at: When the provider took its input, in a form that sorts by time, once known.
         rivalled: Whether somebody else's input stands before or beside it, so that work may be on that.
         running: Whether the session runs since the input was sent, which by itself is no work on it.
         begun: Whether the provider has shown work on it.
         paused: Whether the session has stopped since the input was sent, though nothing showed work on it.
-        interrupted: Whether a caller cut it short.
+        interrupted_after: The turns that were over when a caller cut it short, if one did.
+        passed: The turns that the guard has let pass.
         reprompts: How often the terminal tool was asked for.
         round: Calls of the turn that is open.
-        boundaries: Turn ends that wait for the guard, by the number of the question.
+        boundaries: Turns that wait for the guard's verdict, in order; it is asked about the first.
     """
 
     input: Message | Goal | None = None
@@ -55,12 +49,25 @@ class Request:
     post_id: int | None = None
     sent: bool = False
     echo_id: str | None = None
+    origin_id: str | None = None
     taken_at: str | None = None
     rivalled: bool = False
     running: bool = False
     begun: bool = False
     paused: bool = False
-    interrupted: bool = False
+    interrupted_after: int | None = None
+    passed: int = 0
     reprompts: int = 0
     round: set[str] = field(default_factory=set)
-    boundaries: dict[int, Boundary] = field(default_factory=dict)
+    boundaries: deque[TurnResult] = field(default_factory=deque)
+
+    def begin_anew(self) -> Ledger:
+        """Forget what it has come to, since the log is read again from where its account began; give that account."""
+        earlier, self.ledger = self.ledger, Ledger()
+        self.begun = self.taken_at is not None and self.origin_id not in earlier.event_ids
+        self.sent, self.echo_id = True, self.origin_id
+        self.rivalled = self.running = self.paused = False
+        self.reprompts = 0
+        self.round.clear()
+        self.boundaries.clear()
+        return earlier

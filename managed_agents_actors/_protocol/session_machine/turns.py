@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from ..._errors import MaxTurnsExceeded, TurnHalted
-from ..._model import Halt, Terminal
+from ..._model import Halt, Terminal, TurnResult
 from ..facts import Idled
-from ..mail import AskGuard, Message
+from ..mail import AskGuard, Backoff, Message
 from .conversation import Conversation
 from .core import Core
-from .requests import REPROMPT, Boundary, Request
+from .requests import REPROMPT, Request
 
 
 class Turns:
@@ -29,6 +29,7 @@ class Turns:
         self._core = core
         self._conversation = conversation
         self._asked = 0
+        self._asked_about: TurnResult | None = None
         self.only_duplicate = False
 
     def stopped(self, idle: Idled) -> None:
@@ -61,32 +62,43 @@ class Turns:
         if self._core.replaying:
             if terminal != "requires_action":
                 self._conversation.retire(request)
-        elif self._core.settings.has_guard:
+            return
+        if not self._core.settings.has_guard or request.ledger.turns <= request.passed:
+            self._passed(request, request.ledger.turns, terminal, stop_reason)
+            return
+        turn = request.ledger.turn_result(self._core.session_id or "", terminal, stop_reason)
+        request.boundaries.append(turn)
+        self.ask_guard()
+
+    def ask_guard(self) -> None:
+        """Ask the guard about the first turn that waits for it, unless that has been done."""
+        request = self._conversation.active
+        turn = request.boundaries[0] if request is not None and request.boundaries else None
+        if turn is not None and turn is not self._asked_about:
             self._asked += 1
-            request.boundaries[self._asked] = Boundary(terminal, stop_reason)
+            self._asked_about = turn
             self._core.flush()
-            turn = request.ledger.turn_result(self._core.session_id or "", terminal, stop_reason)
             self._core.emit(AskGuard(self._asked, turn))
-        else:
-            self._passed(request, terminal, stop_reason)
 
     def guard_spoke(self, number: int, halt: Halt | None) -> None:
-        """The guard has given its verdict on a turn it was asked about."""
+        """The guard has given its verdict on the turn it was asked about; then it is asked about the next one."""
         request = self._conversation.active
-        boundary = None if request is None else request.boundaries.pop(number, None)
-        if request is None or boundary is None:
+        if request is None or not request.boundaries or number != self._asked:
             return  # the request ended while its guard was thinking
-        if halt is None:
-            self._passed(request, boundary.terminal, boundary.stop_reason)
+        turn = request.boundaries.popleft()
+        if halt is not None:
+            reason = halt.reason
+            message = f"the turn guard halted the request after turn {turn.turns}: {reason!r}"
+            self._conversation.fail(request, lambda result: TurnHalted(message, result=result, reason=reason))
             return
-        reason = halt.reason
-        message = f"the turn guard halted the request after turn {request.ledger.turns}: {reason!r}"
-        self._conversation.fail(request, lambda result: TurnHalted(message, result=result, reason=reason))
+        request.passed = turn.turns
+        self._passed(request, turn.turns, turn.terminal, turn.stop_reason)
+        self.ask_guard()
 
-    def _passed(self, request: Request, terminal: Terminal, stop_reason: Any) -> None:
+    def _passed(self, request: Request, number: int, terminal: Terminal, stop_reason: Any) -> None:
         if terminal != "requires_action":
             self._conclude(request, terminal, stop_reason)
-        elif request.ledger.turns >= self._core.settings.max_turns:
+        elif number >= self._core.settings.max_turns:
             self._fail_max_turns(request)
 
     def _fail_max_turns(self, request: Request) -> None:
@@ -108,7 +120,8 @@ class Turns:
 
     def _lacks_terminal_tool(self, request: Request, stop_reason: Any) -> bool:
         settings = self._core.settings
-        ended_by_itself = _name(stop_reason) == "end_turn" and not request.interrupted and request.input is not None
+        cut = request.interrupted_after is not None and request.ledger.turns > request.interrupted_after
+        ended_by_itself = _name(stop_reason) == "end_turn" and not cut and request.input is not None
         was_called = settings.terminal_tool in request.ledger.custom_tool_names
         return settings.require_terminal_tool and ended_by_itself and not was_called
 
@@ -119,7 +132,10 @@ class Turns:
         request.reprompts += 1
         request.begun = request.running = request.sent = request.paused = False
         prompt = Message(REPROMPT.format(tool=self._core.settings.terminal_tool))
-        request.post_id = self._core.outbox.add(prompt).id
+        delivery = self._core.outbox.add(prompt, perhaps_sent=self._core.reread)
+        request.post_id = delivery.id
+        if self._core.reread:
+            self._core.emit(Backoff(("post", delivery.id), delivery.attempts))
 
 
 def _is_under_way(request: Request) -> bool:
