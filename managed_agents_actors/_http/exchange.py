@@ -1,7 +1,7 @@
 """One call from a value to a value: build the request, send it, bound its time, classify what came back.
 
-The clients describe a :class:`Call`; this file knows no endpoint. Credentials are asked for before every attempt
-and are removed from whatever an error shows.
+The clients describe a :class:`Call`; this file knows no endpoint. Credentials are asked for before every attempt and
+once more after a 401, and are removed from whatever an error shows.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from typing import Any, Final, TypeAlias, TypeVar
 import httpx
 import trio
 
-from .._errors import ConfigurationError, TransportError
+from .._errors import AuthenticationError, ConfigurationError, TransportError
 from .._protocol.codec import decode_json
 from .body import ResponseBody
+from .credentials import Authenticate, Credential, Keyring, Outgoing
 from .errors import Failure, status_failure, stream_failure, transport_failure, unusable
 from .retry import RetryPolicy, repeat
 from .transport import IDEMPOTENT, OWN_CONNECTION
 from .upload import Multipart
 from .url import join_url
 
-__all__ = ["Call", "Credential", "Exchange", "Incoming", "Outgoing"]
+__all__ = ["Call", "Exchange", "Incoming"]
 
 # A page of 1000 events whose tool outputs are at the platform's 100 000 characters is 100 MB; nothing is larger.
 MAX_BODY_BYTES: Final = 128 * 1024 * 1024
@@ -65,26 +66,7 @@ class Call:
         return f"{self.method} /{'/'.join(self.path)}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outgoing:
-    """What a credential may depend on: a signature covers all of it."""
-
-    method: str
-    url: str
-    headers: Mapping[str, str]
-    body: bytes | None = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credential:
-    """The headers that authenticate one attempt, and what of them must never be shown."""
-
-    headers: Mapping[str, str] = field(repr=False)
-    secrets: tuple[str, ...] = field(repr=False)
-
-
 T = TypeVar("T")
-Authenticate: TypeAlias = Callable[[Outgoing], Awaitable[Credential]]
 Send: TypeAlias = Callable[[httpx.Request], Awaitable[httpx.Response]]
 
 
@@ -124,7 +106,7 @@ class Exchange:
     Args:
         base_url: Scheme, host and optional path prefix.
         send: Sends one request: a transport's ``handle_async_request``, or what an httpx client gives.
-        authenticate: Gives the credential of each attempt.
+        authenticate: Gives the credential of each attempt, and after a 401 another one if it has one.
         connect_timeout: For a new connection, TLS included, in seconds.
         retry: How calls are repeated.
     """
@@ -161,9 +143,10 @@ class Exchange:
             ProtocolError: The call was accepted but its answer is not a JSON object.
             TransportError: The exchange failed, or did not end in time.
         """
+        keyring = Keyring(self._authenticate)
 
         async def attempt() -> dict[str, Any] | Failure:
-            return await self._fetch(call, may_be_empty=may_be_empty)
+            return await self._fetch(call, keyring, may_be_empty=may_be_empty)
 
         return await self._bounded(call, attempt)
 
@@ -175,9 +158,10 @@ class Exchange:
             APIError: The server refused.
             TransportError: The exchange failed, or its head did not come in time.
         """
+        keyring = Keyring(self._authenticate)
 
         async def attempt() -> Incoming | Failure:
-            return await self._attempt(call)
+            return await self._attempt(call, keyring)
 
         incoming = await self._bounded(call, attempt)
         try:
@@ -192,9 +176,9 @@ class Exchange:
             return await repeat(attempt, policy=policy, idempotent=call.idempotent)
         raise TransportError(f"{call} did not finish within {call.timeout:g} s; whether it took effect is unknown")
 
-    async def _fetch(self, call: Call, *, may_be_empty: bool) -> dict[str, Any] | Failure:
+    async def _fetch(self, call: Call, keyring: Keyring, *, may_be_empty: bool) -> dict[str, Any] | Failure:
         """One attempt, its body included."""
-        incoming = await self._attempt(call)
+        incoming = await self._attempt(call, keyring)
         if isinstance(incoming, Failure):
             return incoming
         try:
@@ -210,9 +194,21 @@ class Exchange:
             raise unusable(f"{call} was accepted, but its answer is {value}", data, secrets=incoming.secrets)
         return value
 
-    async def _attempt(self, call: Call) -> Incoming | Failure:
-        """One attempt up to the head of a success."""
-        request, secrets = await self._build(call)
+    async def _attempt(self, call: Call, keyring: Keyring) -> Incoming | Failure:
+        """One attempt up to the head of a success; a refused credential is replaced once, if there is another."""
+        outgoing = self._outgoing(call)
+        credential = await keyring.give(outgoing)
+        outcome = await self._exchange(call, outgoing, credential)
+        if isinstance(outcome, Failure) and isinstance(outcome.error, AuthenticationError):
+            fresh = await keyring.refresh(credential, outgoing)
+            if fresh is not None:
+                return await self._exchange(call, outgoing, fresh)
+        return outcome
+
+    async def _exchange(self, call: Call, outgoing: Outgoing, credential: Credential) -> Incoming | Failure:
+        """One request, and the head of its answer; all of it if it is a refusal."""
+        request = self._request(call, outgoing, credential)
+        secrets = (*credential.secrets, *call.secrets)
         try:
             body = ResponseBody(await self._send(request))
         except httpx.HTTPError as exc:
@@ -228,28 +224,33 @@ class Exchange:
             await body.aclose()
         return status_failure(response.status_code, response.headers, data, secrets=secrets)
 
-    async def _build(self, call: Call) -> tuple[httpx.Request, tuple[str, ...]]:
+    def _outgoing(self, call: Call) -> Outgoing:
         if self._closed:
             raise ConfigurationError(f"{call}: this client is closed; make a new one")
         url = join_url(self._base_url, call.path, call.query)
         headers = {"accept": "application/json", "accept-encoding": "identity", **call.headers}
-        content = call.body if isinstance(call.body, bytes) else None
-        form = call.body if isinstance(call.body, Multipart) else None
-        if form is not None:
+        if isinstance(call.body, Multipart):
             # httpx completes the headers of a request only when it is given its content.
-            headers |= {"content-type": form.content_type, "content-length": str(form.length)}
+            headers |= {"content-type": call.body.content_type, "content-length": str(call.body.length)}
             headers["host"] = httpx.URL(url).netloc.decode("ascii")
-        outgoing = Outgoing(method=call.method, url=url, headers=headers, body=content)
-        credential = await self._authenticate(outgoing)
+        content = call.body if isinstance(call.body, bytes) else None
+        return Outgoing(method=call.method, url=url, headers=headers, body=content)
+
+    def _request(self, call: Call, outgoing: Outgoing, credential: Credential) -> httpx.Request:
         silence = call.silence
         extensions = {
             "timeout": {"connect": self._connect_timeout, "read": silence, "write": silence, "pool": None},
             OWN_CONNECTION: call.own_connection,
             IDEMPOTENT: call.idempotent and call.retry,
         }
-        every = {**headers, **credential.headers}
-        request = httpx.Request(call.method, url, headers=every, content=content, stream=form, extensions=extensions)
-        return request, (*credential.secrets, *call.secrets)
+        return httpx.Request(
+            outgoing.method,
+            outgoing.url,
+            headers={**outgoing.headers, **credential.headers},
+            content=outgoing.body,
+            stream=call.body if isinstance(call.body, Multipart) else None,
+            extensions=extensions,
+        )
 
 
 def _json_object(data: bytes) -> dict[str, Any] | str:

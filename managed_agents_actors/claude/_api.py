@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from .._errors import ConfigurationError, TransportError
-from .._http.exchange import Call, Credential, Exchange, Outgoing
+from .._http.credentials import Credential, Outgoing
+from .._http.exchange import Call, Exchange
 from .._http.redaction import secrets_in
 from .._protocol.codec import encode_json, has_lone_surrogate
 from ._checks import check_header
@@ -25,7 +26,7 @@ AUTH_SCHEMES: Final = ("x-api-key", "bearer")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authenticator:
-    """Gives each attempt its credential; a callable key is asked every time, so that it may be refreshed."""
+    """Gives each attempt its credential; a callable key is asked every time, and again after a 401."""
 
     api_key: ApiKey = field(repr=False)
     scheme: str

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from .._errors import ConfigurationError
 from .._model import is_number
 from .._protocol.codec import has_lone_surrogate
 
-__all__ = ["check_fields", "check_header", "check_retries", "check_seconds", "check_text", "rows_of"]
+__all__ = ["check_fields", "check_header", "check_retries", "check_seconds", "check_text", "check_time", "rows_of"]
 
 
 def check_seconds(**times: Any) -> None:
@@ -35,6 +36,19 @@ def check_text(name: str, value: Any) -> None:
     """Refuse what is no text, or is none to the provider."""
     if not isinstance(value, str) or has_lone_surrogate(value):
         raise ConfigurationError(f"{name} must be a string of Unicode characters, not {_shown(value)}")
+
+
+def check_time(name: str, value: Any) -> None:
+    """Refuse what is no point in time. A text goes as it is; a ``datetime`` without a zone could mean several."""
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return
+    try:
+        datetime.fromisoformat(value)
+    except (TypeError, ValueError) as exc:
+        raise ConfigurationError(
+            f"{name} must be an ISO 8601 time such as 2026-01-31T12:00:00Z, or a datetime with a zone,"
+            f" not {_shown(value)}; nothing was sent"
+        ) from exc
 
 
 def check_fields(name: str, value: Any) -> None:

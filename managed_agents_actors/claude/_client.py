@@ -25,8 +25,9 @@ class ClaudeClient:
     sessions. All times are in seconds.
 
     Args:
-        api_key: The key, or a callable (sync or async) that gives the current one, asked before every attempt;
-            default: ``configure(api_key=...)``, then ``ANTHROPIC_API_KEY``.
+        api_key: The key, or a callable (sync or async) that gives the current one. It is asked before every attempt
+            and, once per call, after a 401: the request is sent again, even one that is not repeated otherwise, if
+            what it gives then is another key. Default: ``configure(api_key=...)``, then ``ANTHROPIC_API_KEY``.
         base_url: Default: ``configure()``, then ``ANTHROPIC_BASE_URL``, then ``https://api.anthropic.com``.
         auth_scheme: ``"x-api-key"`` (default) or ``"bearer"``: the header that carries the key.
         anthropic_version: The API version; default ``2023-06-01``.

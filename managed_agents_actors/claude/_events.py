@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+from .._http.errors import unusable
+from .._http.exchange import Incoming
 from ._checks import check_seconds, rows_of
 from ._paging import Row
 from ._resource import Nested
@@ -16,11 +18,17 @@ from ._stream import EventStream
 
 __all__ = ["Events"]
 
+NO_CONTENT: Final = 204
 DELTA_TYPES: Final = ("agent.message", "agent.thinking")  # the only types the server previews
 
 
 class Events(Nested):
-    """``client.sessions.events``."""
+    """``client.sessions.events``.
+
+    Its lists take ``order``, ``types``, ``limit`` and a time range: ``created_at_gte=`` (``gt``, ``lt``, ``lte``) is
+    compared with each event's ``processed_at``. Times are not unique: to go on after an event, list from its own
+    time, inclusive, and skip what is known by id.
+    """
 
     _parent = "sessions"
     _name = "events"
@@ -76,8 +84,23 @@ class Events(Nested):
             silence=silence,
         )
         async with self._api.exchange.stream(call) as incoming:
+            await _check_is_stream(incoming)
             stream = EventStream(incoming)
             try:
                 yield stream
             finally:
                 stream.close()
+
+
+async def _check_is_stream(incoming: Incoming) -> None:
+    """Refuse an accepted answer that is something else: a proxy's page, or nothing.
+
+    Raises:
+        ProtocolError: It is no event stream.
+    """
+    kind = incoming.headers.get("content-type", "")
+    if incoming.body.response.status_code == NO_CONTENT:
+        raise unusable("the event stream was answered with nothing (204)", b"", secrets=incoming.secrets)
+    if kind and not kind.lower().startswith("text/event-stream"):
+        excerpt = await incoming.receive()
+        raise unusable(f"the event stream was answered with {kind}", excerpt, secrets=incoming.secrets)

@@ -95,7 +95,7 @@ class Pages:
         self._cursor = page.next_page
         self._ended = page.next_page is None or self._barren >= (1 if returned else MAX_BARREN_PAGES)
         if not self._ended and self._count >= MAX_PAGES:
-            raise ProtocolError(f"a listing went on after {MAX_PAGES} pages; narrow it with a filter")
+            raise ProtocolError(f"a listing went on after {MAX_PAGES} pages; narrow it with a filter", permanent=True)
         return rows
 
     def _new(self, rows: Iterable[Row], *, named_only: bool) -> list[Row]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from ._api import Api
-from ._checks import check_fields
+from ._checks import check_fields, check_time
 from ._paging import Page, Pages, Row, RowList, Rows
 
 __all__ = ["Collection", "Managed", "Nested", "Resource", "merged"]
+
+# The ends of a time range, as the official SDK spells them and as the wire does; what is compared is the endpoint's.
+TIME_RANGE: Final = {f"created_at_{bound}": f"created_at[{bound}]" for bound in ("gt", "gte", "lt", "lte")}
 
 
 class Resource:
@@ -21,14 +24,19 @@ class Resource:
         self._api = api
 
     async def _page(self, path: tuple[str, ...], query: Mapping[str, Any]) -> Page:
-        sized = {"limit": self._page_size, **query}
-        return Page.of(await self._api.get(*path, query=sized, betas=self._betas(query)))
+        return await self._fetch(path, on_the_wire(query))
 
     def _pages(self, path: tuple[str, ...], query: Mapping[str, Any]) -> Pages:
+        fields = on_the_wire(query)
+
         async def fetch(cursor: str | None) -> Page:
-            return await self._page(path, query if cursor is None else {**query, "page": cursor})
+            return await self._fetch(path, fields if cursor is None else {**fields, "page": cursor})
 
         return Pages(fetch)
+
+    async def _fetch(self, path: tuple[str, ...], fields: Mapping[str, Any]) -> Page:
+        sized = {"limit": self._page_size, **fields}
+        return Page.of(await self._api.get(*path, query=sized, betas=self._betas(fields)))
 
     def _betas(self, query: Mapping[str, Any]) -> tuple[str | None, ...] | None:  # noqa: ARG002 - for files, which look
         """The beta values of a listing; ``None`` for the client's own."""
@@ -116,6 +124,18 @@ def merged(body: Mapping[str, Any] | None, fields: Mapping[str, Any]) -> Row:
     if body is not None:
         check_fields("the body", body)
     return {**(body or {}), **fields}
+
+
+def on_the_wire(query: Mapping[str, Any]) -> Row:
+    """Name a listing's fields as the wire does: ``created_at_gte=t`` is ``created_at[gte]=t`` there.
+
+    Raises:
+        ConfigurationError: An end of the time range is no point in time.
+    """
+    for name in TIME_RANGE.keys() & query.keys():
+        if query[name] is not None:
+            check_time(name, query[name])
+    return {TIME_RANGE.get(name, name): value for name, value in query.items()}
 
 
 async def collected(pages: Pages) -> RowList:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -74,6 +75,14 @@ async def test_each_endpoint(
         (
             lambda c: c.sessions.events.list("s", limit=5, types=["a", "b"], created_at={"gte": "t"}),
             "/v1/sessions/s/events?limit=5&types%5B%5D=a&types%5B%5D=b&created_at%5Bgte%5D=t",
+        ),
+        (
+            lambda c: c.sessions.events.list("s", created_at_gte="2026-01-31T12:00:00.5Z", created_at_lt=None),
+            "/v1/sessions/s/events?limit=1000&created_at%5Bgte%5D=2026-01-31T12%3A00%3A00.5Z",
+        ),
+        (
+            lambda c: c.agents.list(created_at_lte=datetime(2026, 1, 31, tzinfo=UTC)),
+            "/v1/agents?created_at%5Blte%5D=2026-01-31T00%3A00%3A00%2B00%3A00",
         ),
         (lambda c: c.files.list(ids=["f"]), "/v1/files?ids%5B%5D=f"),
     ],

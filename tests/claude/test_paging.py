@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -9,9 +10,10 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from managed_agents_actors._errors import ProtocolError
+from managed_agents_actors._errors import ConfigurationError, ProtocolError
 from managed_agents_actors.claude import ClaudeClient, Page, Pages, Rows
 from managed_agents_actors.claude._paging import MAX_BARREN_PAGES, MAX_PAGES
+from managed_agents_actors.testing import open_claude_simulator, say, wait
 
 
 class Server:
@@ -161,3 +163,43 @@ async def test_the_clients_lists_in_their_three_forms(client: ClaudeClient, tran
         assert [row["id"] async for row in rows] == ["1", "2"]
     pages = client.sessions.events.pages("s", order="asc")
     assert [await pages.next_page() for _ in range(3)] == [[{"id": "1"}], [{"id": "2"}], None]
+
+
+async def test_a_listing_from_a_time_keeps_it_from_page_to_page(client: ClaudeClient, transport: Any) -> None:
+    transport.replies = [{"data": [{"id": "1"}], "next_page": "A"}, {"data": [{"id": "2"}], "next_page": None}]
+    pages = client.sessions.events.pages("s", created_at_gte="2026-01-31T12:00:00Z", types=["t"], order="asc", limit=1)
+    assert [await pages.next_page() for _ in range(3)] == [[{"id": "1"}], [{"id": "2"}], None]
+    asked = "limit=1&created_at%5Bgte%5D=2026-01-31T12%3A00%3A00Z&types%5B%5D=t&order=asc"
+    assert [request.target for request in transport.requests] == [
+        f"/v1/sessions/s/events?{asked}",
+        f"/v1/sessions/s/events?{asked}&page=A",
+    ]
+
+
+async def test_the_events_from_a_time_on_are_those_of_that_time_and_later(autojump_clock: Any) -> None:
+    script = [emitted for text in "abcd" for emitted in (say(text), wait(1))]
+    async with open_claude_simulator(script, transport="memory") as simulator, simulator.client() as client:
+        session = await client.sessions.create(agent=simulator.agent_id, environment_id=simulator.environment_id)
+        message = {"type": "user.message", "content": [{"type": "text", "text": "Hello"}]}
+        await client.sessions.events.send(session["id"], [message])
+        await simulator.wait_idle(session["id"])
+        every = await client.sessions.events.list_all(session["id"])
+        for since in {event["processed_at"] for event in every}:
+            listed = {"created_at_gte": since, "limit": 2}
+            later = await client.sessions.events.list_all(session["id"], **listed)
+            assert later == [event for event in every if event["processed_at"] >= since]
+            moment = datetime.fromisoformat(since)
+            assert await client.sessions.events.list_all(session["id"], created_at_gte=moment) == later
+        assert len({event["processed_at"] for event in every}) > 3
+
+
+@pytest.mark.parametrize("moment", ["yesterday", "", 0, datetime(2026, 1, 31), ["2026-01-31"]])
+async def test_what_is_no_point_in_time_is_refused_before_sending(
+    client: ClaudeClient, transport: Any, moment: Any
+) -> None:
+    for refuse in (client.sessions.events.pages, client.sessions.events.open_list):
+        with pytest.raises(ConfigurationError, match="created_at_gte must be an ISO 8601 time"):
+            refuse("s", created_at_gte=moment)
+    with pytest.raises(ConfigurationError, match="created_at_lt must be an ISO 8601 time"):
+        await client.sessions.list(created_at_lt=moment)
+    assert transport.requests == []

@@ -11,7 +11,8 @@ import pytest
 import trio
 import trio.testing
 
-from managed_agents_actors._http.exchange import Call, Credential, Exchange, Outgoing
+from managed_agents_actors._http.credentials import Credential, Outgoing
+from managed_agents_actors._http.exchange import Call, Exchange
 from managed_agents_actors._http.retry import BACKOFF, RetryPolicy
 from managed_agents_actors._http.transport import Transport
 from managed_agents_actors.claude import ClaudeClient
