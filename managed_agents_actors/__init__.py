@@ -17,6 +17,7 @@ from ._errors import (
     ConfigurationError,
     ConflictError,
     InvalidRequestError,
+    JournalError,
     MailboxFull,
     ManagedAgentsError,
     MaxTurnsExceeded,
@@ -25,6 +26,7 @@ from ._errors import (
     PermissionDeniedError,
     ProtocolError,
     RateLimitError,
+    RestartIntensityExceeded,
     ServerError,
     SessionCrashed,
     SessionError,
@@ -59,12 +61,16 @@ from ._model import (
 )
 from ._session.handle import Session
 from ._session.handlers import Handler, with_policy
+from ._session.journal import Journal, JournalEntry, MemoryJournal
 from ._session.run import open_session, run_session, run_to_completion, start_session
+from ._session.supervisor import Supervisor, open_supervisor, run_supervisor
 from ._session.toolbox import Toolbox, tool
+from .actors import ChildSpec
 from .claude import ClaudeClient
 
 if TYPE_CHECKING:
     from . import testing as testing
+    from ._session.sqlite_journal import SqliteJournal
 
 __version__ = "0.1.0"
 
@@ -72,6 +78,7 @@ __all__ = [
     "APIError",
     "ActorGone",
     "AuthenticationError",
+    "ChildSpec",
     "ClaudeClient",
     "ConfigurationError",
     "ConflictError",
@@ -80,9 +87,13 @@ __all__ = [
     "Halt",
     "Handler",
     "InvalidRequestError",
+    "Journal",
+    "JournalEntry",
+    "JournalError",
     "MailboxFull",
     "ManagedAgentsError",
     "MaxTurnsExceeded",
+    "MemoryJournal",
     "NotFoundError",
     "Outcome",
     "OutcomeResult",
@@ -91,6 +102,7 @@ __all__ = [
     "ProtocolError",
     "RateLimitError",
     "ReconnectPolicy",
+    "RestartIntensityExceeded",
     "ResultError",
     "ServerError",
     "Session",
@@ -101,8 +113,10 @@ __all__ = [
     "SessionResult",
     "SessionStatus",
     "SessionTimeout",
+    "SqliteJournal",
     "StreamIdleTimeout",
     "StreamLost",
+    "Supervisor",
     "Terminal",
     "ToolContext",
     "ToolError",
@@ -119,7 +133,9 @@ __all__ = [
     "__version__",
     "configure",
     "open_session",
+    "open_supervisor",
     "run_session",
+    "run_supervisor",
     "run_to_completion",
     "start_session",
     "testing",
@@ -129,7 +145,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # The simulators are part of the public surface, but a service in production need not load them.
+    # Part of the public surface, but not needed by every service, or not there in every Python (sqlite3).
     if name == "testing":
         return importlib.import_module(f"{__name__}.testing")
+    if name == "SqliteJournal":
+        return importlib.import_module(f"{__name__}._session.sqlite_journal").SqliteJournal
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

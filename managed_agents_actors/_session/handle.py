@@ -8,7 +8,7 @@ from typing import Any, Literal, final
 
 import trio
 
-from .._errors import ActorGone, ConfigurationError, MailboxFull
+from .._errors import ActorGone, ConfigurationError
 from .._model import Content, Event, Outcome, SessionResult, SessionStatus
 from .._protocol.mail import (
     Confirmation,
@@ -25,9 +25,9 @@ from .._protocol.mail import (
     Withdraw,
 )
 from ..actors import fresh
-from ..providers.contract import Provider
-from .actor import SessionActor, current_session
+from .actor import running_call
 from .feeds import EventFeed
+from .home import Home
 
 
 @final
@@ -38,9 +38,9 @@ class Session:
         name: The name it was opened with, if any.
     """
 
-    def __init__(self, actor: SessionActor, provider: Provider, name: str | None) -> None:
-        self._actor = actor
-        self._provider = provider
+    def __init__(self, home: Home, name: str | None) -> None:
+        self._home = home
+        self._provider = home.options.provider
         self._failure_seen = False
         self.name = name
 
@@ -52,11 +52,11 @@ class Session:
     @property
     def session_id(self) -> str:
         """The provider's id of the session: what to pass as ``session_id=`` to resume it."""
-        return self._actor.session_id or ""
+        return self._home.session_id or ""
 
     def status(self) -> SessionStatus:
         """Give a snapshot of the session."""
-        return self._actor.status()
+        return self._home.status()
 
     async def message(self, content: Content) -> Literal["delivered", "queued"]:
         """Send a message; its request's result goes to the subscribers.
@@ -84,7 +84,8 @@ class Session:
             SessionError: The request ended on our side: timeout, guard, turn limit, session gone.
             ActorGone: The session was stopped before the request ended.
         """
-        if current_session.get() is self._actor:
+        call = running_call.get()
+        if call is not None and call.home is self._home and not call.is_over:
             raise RuntimeError("a tool cannot ask its own session: the request would wait for itself; use message()")
         item = self._checked(Goal(content) if isinstance(content, Outcome) else Message(content))
         result: SessionResult = await self._call(lambda token: Say(item, result=token))
@@ -93,7 +94,8 @@ class Session:
     async def send_event(self, event: Mapping[str, Any]) -> list[Event]:
         """Send an event of the provider's own as it is; waits until it is taken and gives the provider's echo.
 
-        While the stream is being reconnected it waits: put it in a ``trio.fail_after`` for a deadline.
+        While the stream is being reconnected it waits: put it in a ``trio.fail_after`` for a deadline. Cancelled
+        before the event has gone out, it is never sent.
 
         Raises:
             APIError: The provider refused the event.
@@ -116,7 +118,7 @@ class Session:
         await self._call(InterruptWanted)
 
     async def confirm(self, tool_use_id: str, verdict: Literal["allow", "deny"], message: str | None = None) -> None:
-        """Allow or deny a gated call; waits until the provider has taken it.
+        """Allow or deny a gated call; waits until the provider has taken it, as :meth:`send_event` does.
 
         Args:
             tool_use_id: The call.
@@ -134,25 +136,29 @@ class Session:
     @asynccontextmanager
     async def subscribe(self) -> AsyncIterator[trio.MemoryReceiveChannel[SessionResult]]:
         """Hear of the terminal of every request that ends inside the block: each exactly once, none lost."""
-        with self._actor.terminals.subscribe() as channel:
+        with self._home.terminals.subscribe() as channel:
             yield channel
 
     @asynccontextmanager
     async def events(self) -> AsyncIterator[EventFeed]:
         """Read raw events and text deltas as they come, from now on; see :class:`EventFeed` for falling behind."""
-        with self._actor.feeds.open() as feed:
+        with self._home.feeds.open() as feed:
             yield feed
 
     async def stop(self) -> None:
-        """End the session's actor: cancels its tools, closes its stream, and waits until it has ended.
+        """End the session's actor for good: cancels its tools, closes its stream, and waits until it has ended.
 
         A request in progress and queued messages end with a terminal that says so. The session at the provider
-        stays as it is. Called by ``handle_event`` it does not wait: the session's end waits for the handler.
+        stays as it is. No supervisor starts the actor again. Called by ``handle_event`` it does not wait: the
+        session's end waits for the handler.
         """
-        with suppress(ActorGone):
-            await self._actor.mailbox.send(StopWanted())
-        if not self._actor.is_watched_by_this_task:
-            await self._actor.exited.wait()
+        if self._home.retire is not None:
+            self._home.retire()
+        else:
+            with suppress(ActorGone):
+                await self._home.mailbox.send(StopWanted())
+        if not self._home.is_watched_by_this_task:
+            await self._home.exited.wait()
 
     async def wait_closed(self) -> None:
         """Wait until the session has ended.
@@ -160,30 +166,33 @@ class Session:
         Raises:
             ManagedAgentsError: What ended it, if it did not end normally.
         """
-        await self._actor.exited.wait()
-        if self._actor.failure is not None:
+        await self._home.exited.wait()
+        if self._home.failure is not None:
             self._failure_seen = True
-            raise fresh(self._actor.failure)
+            raise fresh(self._home.failure)
 
     def _checked(self, item: Message | Goal) -> Message | Goal:
         self._provider.check_input(item)
         return item
 
     async def _call(self, mail: Callable[[Token], Mail]) -> Any:
-        token, reply = self._actor.replies.open()
+        mailbox = self._home.mailbox
+        token, reply = self._home.replies.open()
+        wish = mail(token)
         try:
-            await self._actor.mailbox.send(mail(token))
+            await mailbox.send(wish)
             return await reply.wait()
         except BaseException:
-            self._failure_seen = self._failure_seen or self._actor.failure is not None
-            with suppress(ActorGone, MailboxFull):
-                self._actor.mailbox.cast(Withdraw(token))
+            self._failure_seen = self._failure_seen or self._home.failure is not None
+            if not reply.answered and not mailbox.take_back(wish):
+                with suppress(ActorGone):
+                    mailbox.cast(Withdraw(token), beyond_capacity=True)
             raise
         finally:
-            self._actor.replies.discard(token)
+            self._home.replies.discard(token)
 
     def _unseen_failure(self) -> Exception | None:
-        failure = self._actor.failure
+        failure = self._home.failure
         return None if failure is None or self._failure_seen else fresh(failure)
 
 

@@ -9,13 +9,16 @@ from typing import Any, final
 
 import trio
 
-from .._errors import ManagedAgentsError
+from .._errors import ConfigurationError, InvalidRequestError, ManagedAgentsError
+from .._model import Event
 from .._protocol.mail import (
+    Attach,
     Attached,
     Detached,
     History,
     HistoryRead,
     Input,
+    Landmark,
     Live,
     Looked,
     LookFailed,
@@ -39,14 +42,17 @@ class ProviderLine:
         connection: What it opened for this session.
         mailbox: Where reports go.
         watcher: Whose room is waited for before more events are read.
+        session_id: The session, if it is known already; else :meth:`establish` finds it.
     """
 
-    def __init__(self, provider: Provider, connection: Any, mailbox: Mailbox[Mail], watcher: Watcher) -> None:
+    def __init__(
+        self, provider: Provider, connection: Any, mailbox: Mailbox[Mail], watcher: Watcher, session_id: str | None
+    ) -> None:
         self._provider = provider
         self._connection = connection
         self._mailbox = mailbox
         self._watcher = watcher
-        self._session_id = ""
+        self._session_id = session_id or ""
 
     async def establish(self, *, blank: bool) -> None:
         """Create the session, or find the one to resume; ``blank`` says that a created one has an empty log."""
@@ -57,15 +63,16 @@ class ProviderLine:
         else:
             await self._mailbox.send(Opened(self._session_id, blank))
 
-    async def read_stream(self, generation: int, *, read_history: bool) -> None:
+    async def read_stream(self, attach: Attach) -> None:
         """Attach; read the history if asked; then hand over what comes, until the stream ends."""
+        generation = attach.generation
         cause: ManagedAgentsError | None = None
         source: EventSource | None = None
         try:
             async with self._provider.open_stream(self._connection, self._session_id) as source:
                 await self._mailbox.send(Attached(generation))
-                if read_history:
-                    await self._read_history(generation)
+                if attach.read_history:
+                    await self._read_history(generation, attach.since)
                 while True:
                     events = await source.receive_batch()
                     await self._watcher.wait_for_room()
@@ -76,13 +83,31 @@ class ProviderLine:
             cause = error
         await self._mailbox.send(Detached(generation, cause, None if source is None else source.retry))
 
-    async def _read_history(self, generation: int) -> None:
+    async def _read_history(self, generation: int, since: Landmark | None) -> None:
         # The stream is attached and not read meanwhile: what it brings waits in the socket's buffers.
-        pages = self._provider.read_history(self._connection, self._session_id)
-        while (page := await pages.next_page()) is not None:
-            await self._watcher.wait_for_room()
-            await self._mailbox.send(History(generation, page))
+        tail = None if since is None else await self._read_tail(since)
+        if tail is not None:
+            await self._hand_over(generation, tail)
+        else:
+            pages = self._provider.read_history(self._connection, self._session_id)
+            while (page := await pages.next_page()) is not None:
+                await self._hand_over(generation, page)
         await self._mailbox.send(HistoryRead(generation))
+
+    async def _read_tail(self, since: Landmark) -> list[Event] | None:
+        """Read the history from a landmark on; give nothing if the listing does not show it, or is not to be had."""
+        tail: list[Event] = []
+        try:
+            pages = self._provider.read_history(self._connection, self._session_id, since=since.at)
+            while (page := await pages.next_page()) is not None:
+                tail += page
+        except (InvalidRequestError, ConfigurationError):
+            return None  # a server that cannot list from a point in time, or tells no time that could be asked for
+        return tail if any(event.get("id") == since.event_id for event in tail) else None
+
+    async def _hand_over(self, generation: int, page: list[Event]) -> None:
+        await self._watcher.wait_for_room()
+        await self._mailbox.send(History(generation, page))
 
     async def look(self) -> None:
         """Read the whole history and the session's status, beside the stream."""

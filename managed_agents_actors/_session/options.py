@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import trio
 
@@ -15,11 +16,15 @@ from .._model import Content, Halt, Outcome, ReconnectPolicy, SessionResult, Tur
 from .._protocol.mail import Goal, Message
 from ..providers.contract import Provider
 from .handlers import Handler, HandlerAdapter, ToolCallFunction
+from .journal import Journal
 
 TurnGuard: TypeAlias = Callable[[TurnResult], Awaitable[Halt | None] | Halt | None]
 
 # The longest finite time that can be asked for: a century in seconds.
 MAX_SECONDS = 100 * 365 * 86400
+
+# What a journal has to offer.
+JOURNAL = ("begin", "finish", "settle", "forget")
 
 # What a new run is opened with when its caller gives nothing.
 DEFAULT_PROMPT = "Begin."
@@ -52,6 +57,9 @@ class SessionOptions:
     expose_exceptions: bool = False
     reconnect: ReconnectPolicy = field(default_factory=ReconnectPolicy)
     unresolved_after: float = 10.0
+    journal: Journal | None = None
+    on_interrupted: Literal["rerun", "fail"] = "rerun"
+    on_exit: Literal["leave", "interrupt", "archive", "delete"] = "leave"
     notify: trio.MemorySendChannel[SessionResult] | None = None
 
     def __post_init__(self) -> None:
@@ -73,6 +81,13 @@ class SessionOptions:
             raise ConfigurationError("require_terminal_tool=True needs terminal_tool=, the name of the tool")
         if not isinstance(self.reconnect, ReconnectPolicy):
             raise ConfigurationError(f"reconnect= must be a ReconnectPolicy, not {self.reconnect!r}")
+        if self.on_interrupted not in ("rerun", "fail"):
+            raise ConfigurationError(f'on_interrupted= must be "rerun" or "fail", not {self.on_interrupted!r}')
+        if self.on_exit not in ("leave", "interrupt", "archive", "delete"):
+            raise ConfigurationError(
+                f'on_exit= must be "leave", "interrupt", "archive" or "delete", not {self.on_exit!r}'
+            )
+        _check_journal(self.journal)
         if self.notify is not None and not callable(getattr(self.notify, "send_nowait", None)):
             raise ConfigurationError(f"notify= must be a trio.MemorySendChannel, not {type(self.notify).__name__}")
 
@@ -81,12 +96,12 @@ def session_options(
     provider: Provider,
     *,
     handler: Handler | ToolCallFunction,
-    prompt: Content | None,
-    outcome: Outcome | Mapping[str, Any] | None,
-    context: Any,
-    default_prompt: str | None,
-    max_tool_concurrency: int | trio.CapacityLimiter,
-    telemetry_metadata: Mapping[str, Any] | None,
+    prompt: Content | None = None,
+    outcome: Outcome | Mapping[str, Any] | None = None,
+    context: Any = None,
+    default_prompt: str | None = None,
+    max_tool_concurrency: int | trio.CapacityLimiter = 8,
+    telemetry_metadata: Mapping[str, Any] | None = None,
     provider_options: Mapping[str, Any],
     **checked: Any,
 ) -> SessionOptions:
@@ -116,6 +131,45 @@ def session_options(
         user=context,
         **checked,
     )
+
+
+def live_options(provider: Provider, **options: Any) -> SessionOptions:
+    """Check the options of a live session as :func:`open_session` takes them, the provider's own among them.
+
+    Raises:
+        ConfigurationError: A value cannot be used.
+        TypeError: An option is missing, or nobody knows it.
+    """
+    ours = {name: value for name, value in options.items() if name in KEYWORDS}
+    theirs = {name: value for name, value in options.items() if name not in KEYWORDS}
+    return session_options(provider, provider_options=theirs, **ours)
+
+
+# The options of a live session that are not its provider's.
+KEYWORDS = frozenset(
+    {
+        "context",
+        "expose_exceptions",
+        "handler",
+        "journal",
+        "max_reprompts",
+        "max_tool_concurrency",
+        "max_turns",
+        "notify",
+        "on_exit",
+        "on_interrupted",
+        "outcome",
+        "prompt",
+        "reconnect",
+        "require_terminal_tool",
+        "telemetry_metadata",
+        "terminal_tool",
+        "timeout",
+        "tool_timeout",
+        "turn_guard",
+        "unresolved_after",
+    }
+)
 
 
 def _kickoff(
@@ -151,6 +205,18 @@ def _limiter(value: int | trio.CapacityLimiter) -> trio.CapacityLimiter:
         return value
     _check_count("max_tool_concurrency", value, least=1)
     return trio.CapacityLimiter(value)
+
+
+def _check_journal(journal: Any) -> None:
+    if journal is None:
+        return
+    if isinstance(journal, type):
+        raise ConfigurationError(f"journal= must be a Journal, not the class {journal.__name__}; make one of it")
+    if not all(inspect.iscoroutinefunction(getattr(journal, name, None)) for name in JOURNAL):
+        kind = type(journal).__name__
+        raise ConfigurationError(f"journal= must be a Journal with async {', '.join(JOURNAL)}; a {kind} is none")
+    if getattr(journal, "is_open", True) is False:
+        raise ConfigurationError("the journal is not open: use it inside of `async with`")
 
 
 def _check_count(name: str, value: Any, *, least: int) -> None:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 import trio
 
 from .._model import Content, Outcome, ReconnectPolicy, SessionResult
 from .._protocol.session_machine import INTERRUPT_GRACE
-from ..actors import open_plain_nursery
+from ..actors import open_plain_nursery, plain_failures
 from ..providers import claude_managed_agents
 from ..providers.contract import Provider
 from .actor import SessionActor, run_one_shot
 from .handle import Session, check_name
 from .handlers import Handler, ToolCallFunction
+from .home import Home
+from .journal import Journal
 from .options import DEFAULT_PROMPT, TurnGuard, session_options
 
 
@@ -37,6 +39,9 @@ async def run_session(
     expose_exceptions: bool = False,
     reconnect: ReconnectPolicy = ReconnectPolicy(),  # noqa: B008 -- a frozen value
     unresolved_after: float = 10.0,
+    journal: Journal | None = None,
+    on_interrupted: Literal["rerun", "fail"] = "rerun",
+    on_exit: Literal["leave", "interrupt", "archive", "delete"] = "leave",
     notify: trio.MemorySendChannel[SessionResult] | None = None,
     telemetry_metadata: Mapping[str, Any] | None = None,
     **provider_options: Any,
@@ -65,6 +70,13 @@ async def run_session(
         expose_exceptions: Whether the model is told the message of what a tool raised, not only its type.
         reconnect: How a lost stream is opened again.
         unresolved_after: Seconds of quiet before a wait that nobody here can end is looked into.
+        journal: Where calls are recorded, so that none runs twice; by default one in memory. With a durable one, such
+            as :class:`SqliteJournal`, that holds for a session resumed after its process died.
+        on_interrupted: What becomes of a call that was running when its process, or its actor, died: ``"rerun"``
+            offers it to the handler again, with ``context.attempt`` above 1; ``"fail"`` answers it with an error.
+        on_exit: What becomes of the session at the provider when this side has done with it, by an end, a failure or a
+            cancellation: ``"leave"`` it as it is, ``"interrupt"`` what it is doing, ``"archive"`` or ``"delete"`` it.
+            Takes at most five seconds, even under cancellation.
         notify: A channel that is told of the terminal too.
         telemetry_metadata: Goes to contexts and telemetry.
         **provider_options: The provider's own options, such as ``client=``, ``agent=``, ``session_id=``.
@@ -100,6 +112,9 @@ async def run_session(
         expose_exceptions=expose_exceptions,
         reconnect=reconnect,
         unresolved_after=unresolved_after,
+        journal=journal,
+        on_interrupted=on_interrupted,
+        on_exit=on_exit,
         notify=notify,
         telemetry_metadata=telemetry_metadata,
         provider_options=provider_options,
@@ -127,6 +142,9 @@ async def open_session(
     expose_exceptions: bool = False,
     reconnect: ReconnectPolicy = ReconnectPolicy(),  # noqa: B008 -- a frozen value
     unresolved_after: float = 10.0,
+    journal: Journal | None = None,
+    on_interrupted: Literal["rerun", "fail"] = "rerun",
+    on_exit: Literal["leave", "interrupt", "archive", "delete"] = "leave",
     notify: trio.MemorySendChannel[SessionResult] | None = None,
     telemetry_metadata: Mapping[str, Any] | None = None,
     **provider_options: Any,
@@ -166,14 +184,17 @@ async def open_session(
         expose_exceptions=expose_exceptions,
         reconnect=reconnect,
         unresolved_after=unresolved_after,
+        journal=journal,
+        on_interrupted=on_interrupted,
+        on_exit=on_exit,
         notify=notify,
         telemetry_metadata=telemetry_metadata,
         provider_options=provider_options,
     )
-    actor = SessionActor(options)
+    home = Home(options)
+    session = Session(home, name)
     async with open_plain_nursery() as nursery:
-        await nursery.start(actor.run)
-        session = Session(actor, provider, name)
+        await nursery.start(_live, home)
         try:
             yield session
         except BaseException:
@@ -185,6 +206,13 @@ async def open_session(
         failure = session._unseen_failure()  # noqa: SLF001 -- the handle's other half
         if failure is not None:
             raise failure
+
+
+async def _live(home: Home, *, task_status: trio.TaskStatus[Home]) -> None:
+    """Run a session that nobody supervises: one actor, and the end."""
+    with plain_failures():
+        async with home.attended():
+            await SessionActor(home).run(task_status=task_status)
 
 
 async def run_to_completion(**options: Any) -> SessionResult:

@@ -9,7 +9,7 @@ import math
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import trio
@@ -19,6 +19,7 @@ from .._model import ToolContext, ToolOutput, ToolResult, ToolUse
 from .._protocol.codec import encode_json, without_lone_surrogates
 from .._protocol.content import content_blocks
 from .handlers import HandlerAdapter
+from .journal import Journal, JournalEntry
 
 # A result longer than this (characters of text) is cut: the provider moves anything over 100,000 out of the model's
 # sight into a file anyway ("Limits"), and a request may not exceed 32 MB.
@@ -27,6 +28,18 @@ MAX_RESULT_CHARS = 1_000_000
 # A result larger than this in all (bytes on the wire, images included) would be refused with its whole request: the
 # limit of a request is 32 MB ("Limits"), and its envelope needs some room too.
 MAX_RESULT_BYTES = 30_000_000
+
+
+# Seconds for which a result is still recorded when its call is cancelled at that moment.
+JOURNAL_GRACE = 5.0
+
+# Seconds that a journal may take to record that a call begins, before the call is given up: it holds up other calls.
+JOURNAL_PATIENCE = 30.0
+
+# What the model is told of calls that do not run.
+NOT_RECORDED = "The tool {name} was not run: the call could not be recorded."
+INTERRUPTED = "The tool {name} was interrupted and is not run again; whether it had an effect is not known."
+SETTLED = "The tool {name} has been answered already."
 
 
 class Queue:
@@ -73,6 +86,8 @@ class ToolRunner:
         limiter: How many run at once; it may be shared by sessions.
         timeout: Seconds for one call, from its start; ``None`` for no limit.
         expose_exceptions: Whether the model is told the message of what a tool raised.
+        journal: Where each call is recorded, before it starts and when it has its result.
+        reruns: Whether a call that was cut off is run again; if not, it fails.
         log: Where the details of failures go.
     """
 
@@ -80,13 +95,54 @@ class ToolRunner:
     limiter: trio.CapacityLimiter
     timeout: float | None
     expose_exceptions: bool
+    journal: Journal
+    reruns: bool
     log: Any
 
     async def run(self, use: ToolUse, context: ToolContext, place: Place) -> ToolResult:
-        """Run a call in its turn and give its result, whatever happened. Only cancellation comes out."""
+        """Run a call in its turn and give its result, whatever happened. Only cancellation comes out.
+
+        A call that the journal knows a result of is not run again.
+        """
         async with place.under(self.limiter):
-            output = _fitting(use.name, await self._guarded(use, context))
-        return ToolResult(tool_use_id=use.id, content=tuple(content_blocks(output.content)), is_error=output.is_error)
+            try:
+                with trio.fail_after(JOURNAL_PATIENCE):
+                    entry = _known(await self.journal.begin(context.session_id, use))
+            except Exception as error:  # noqa: BLE001 -- without a record the call must not have effects
+                self._not_recorded(use.id, error)
+                return _result(use, ToolOutput(content=NOT_RECORDED.format(name=use.name), is_error=True))
+            if entry.result is not None:
+                return entry.result
+            if entry.settled:
+                return _result(use, ToolOutput(content=SETTLED.format(name=use.name), is_error=True))
+            if entry.attempt > 1 and not self.reruns:
+                output = ToolOutput(content=INTERRUPTED.format(name=use.name), is_error=True)
+            else:
+                output = _fitting(use.name, await self._guarded(use, replace(context, attempt=entry.attempt)))
+            result = _result(use, output)
+            await self._record(context.session_id, result)
+        return result
+
+    async def _record(self, session_id: str, result: ToolResult) -> None:
+        """Record a result. The call has had its effects: a cancellation may not come between."""
+        with trio.move_on_after(JOURNAL_GRACE, shield=True):
+            try:
+                await self.journal.finish(session_id, result)
+            except Exception as error:  # noqa: BLE001 -- the result is in hand, and is still to be delivered
+                self._not_recorded(result.tool_use_id, error)
+            return
+        self.log.error("journal_too_slow", tool_use_id=result.tool_use_id, seconds=JOURNAL_GRACE)
+
+    async def settle(self, session_id: str, tool_use_id: str) -> None:
+        """Record that the provider has the result of a call, or wants none any more."""
+        try:
+            with trio.move_on_after(JOURNAL_GRACE, shield=True):
+                await self.journal.settle(session_id, tool_use_id)
+        except Exception as error:  # noqa: BLE001 -- the record stays longer than needed, no more
+            self._not_recorded(tool_use_id, error)
+
+    def _not_recorded(self, tool_use_id: str, error: Exception) -> None:
+        self.log.error("journal_failed", tool_use_id=tool_use_id, exc_info=error)
 
     async def _guarded(self, use: ToolUse, context: ToolContext) -> Any:
         seconds = math.inf if self.timeout is None else self.timeout
@@ -104,6 +160,16 @@ class ToolRunner:
         self.log.warning("tool_failed", tool=use.name, tool_use_id=use.id, error_id=error_id, exc_info=error)
         told = f"{type(error).__name__}: {_text_of(error)}" if self.expose_exceptions else type(error).__name__
         return ToolOutput(content=f"The tool {use.name} failed with {told} (error id {error_id}).", is_error=True)
+
+
+def _known(entry: Any) -> JournalEntry:
+    if not isinstance(entry, JournalEntry):
+        raise TypeError(f"a journal's begin() gives a JournalEntry, not a {type(entry).__name__}")
+    return entry
+
+
+def _result(use: ToolUse, output: ToolOutput) -> ToolResult:
+    return ToolResult(tool_use_id=use.id, content=tuple(content_blocks(output.content)), is_error=output.is_error)
 
 
 def _text_of(error: Exception) -> str:

@@ -8,11 +8,13 @@ It turns options into requests and events into facts, and keeps nothing between 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from .._errors import ConfigurationError, ProtocolError
+import trio
+
+from .._errors import ConfigurationError, ConflictError, InvalidRequestError, ProtocolError
 from .._model import Event
 from .._protocol import claude_inputs
 from .._protocol.claude_events import classify
@@ -28,6 +30,7 @@ __all__ = [
     "classify",
     "establish",
     "is_resumed",
+    "leave",
     "metadata",
     "open_connection",
     "open_stream",
@@ -38,6 +41,14 @@ __all__ = [
 ]
 
 NAME = "claude_managed_agents"
+
+# How often, and after how many seconds each, a session that was interrupted is asked whether it can be put away.
+STOP_ATTEMPTS = 8
+STOP_INTERVAL = 0.5
+
+# Bytes of an answer that an error shows.
+EXCERPT = 500
+
 CAPABILITIES = Capabilities(outcomes=True, confirmations=True)
 
 
@@ -181,7 +192,8 @@ async def establish(connection: Connection) -> str:
     session = await connection.client.sessions.create({k: v for k, v in fields.items() if v is not None})
     session_id = session.get("id")
     if not isinstance(session_id, str) or not session_id:
-        raise ProtocolError(f"creating a session gave no id, but an object with {sorted(session)!r}")
+        excerpt = encode_json(session)[:EXCERPT]
+        raise ProtocolError(f"creating a session gave no id, but an object with {sorted(session)!r}", raw=excerpt)
     return session_id
 
 
@@ -190,9 +202,9 @@ def open_stream(connection: Connection, session_id: str) -> AbstractAsyncContext
     return connection.client.sessions.events.stream(session_id, deltas=connection.options.deltas)
 
 
-def read_history(connection: Connection, session_id: str) -> HistoryPages:
+def read_history(connection: Connection, session_id: str, *, since: str | None = None) -> HistoryPages:
     """Begin a listing of the session's events, oldest first."""
-    return connection.client.sessions.events.pages(session_id)
+    return connection.client.sessions.events.pages(session_id, created_at_gte=since)
 
 
 async def read_status(connection: Connection, session_id: str) -> str | None:
@@ -223,6 +235,28 @@ async def post(connection: Connection, session_id: str, item: Input) -> list[Eve
     answer = await connection.client.sessions.events.send(session_id, [_wire(item)], retry=False)
     echo = answer.get("data")
     return [event for event in echo if isinstance(event, dict)] if isinstance(echo, list) else []
+
+
+async def leave(connection: Connection, session_id: str, how: Literal["interrupt", "archive", "delete"]) -> None:
+    """Interrupt, archive or delete a session. One that runs cannot be put away, and stops a while after its interrupt.
+
+    Source: Claude Managed Agents documentation, session lifecycle.
+    """
+    sessions = connection.client.sessions
+    if how == "interrupt":
+        await sessions.events.send(session_id, [claude_inputs.interrupt()])
+        return
+    put_away = sessions.archive if how == "archive" else sessions.delete
+    with suppress(ConflictError, InvalidRequestError):
+        await put_away(session_id)
+        return
+    await sessions.events.send(session_id, [claude_inputs.interrupt()])
+    for _ in range(STOP_ATTEMPTS):
+        await trio.sleep(STOP_INTERVAL)
+        with suppress(ConflictError, InvalidRequestError):
+            await put_away(session_id)
+            return
+    await put_away(session_id)
 
 
 def check_input(item: Input) -> None:

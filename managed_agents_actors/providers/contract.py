@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from .._model import Event
 from .._protocol.facts import Fact
@@ -96,8 +96,14 @@ class Provider(Protocol):
         """Attach to the session's events: entering returns once the provider has accepted the stream."""
         ...
 
-    def read_history(self, connection: Any, session_id: str, /) -> HistoryPages:
-        """Begin a listing of the session's whole log."""
+    def read_history(self, connection: Any, session_id: str, /, *, since: str | None = None) -> HistoryPages:
+        """Begin a listing of the session's log: all of it, or what was processed at a time or after it.
+
+        Args:
+            connection: What :meth:`open_connection` gave.
+            session_id: The session.
+            since: The time, as the provider's own events tell it; a provider that cannot do that lists everything.
+        """
         ...
 
     async def read_status(self, connection: Any, session_id: str, /) -> str | None:
@@ -106,6 +112,10 @@ class Provider(Protocol):
 
     async def post(self, connection: Any, session_id: str, item: Input, /) -> list[Event]:
         """Send one input, once, and give what the provider answered. It is never repeated from here."""
+        ...
+
+    async def leave(self, connection: Any, session_id: str, how: Literal["interrupt", "archive", "delete"], /) -> None:
+        """Interrupt, archive or delete a session that is left for good; one that is at work is interrupted first."""
         ...
 
     def check_input(self, item: Input, /) -> None:

@@ -21,18 +21,11 @@ from managed_agents_actors.testing import (
     wait,
 )
 
+from ..channels import drained
+
 
 def _user(text: str) -> dict[str, Any]:
     return {"type": "user.message", "content": [{"type": "text", "text": text}]}
-
-
-def _drain(channel: Any) -> list[Any]:
-    found = []
-    while True:
-        try:
-            found.append(channel.receive_nowait())
-        except (trio.WouldBlock, trio.EndOfChannel):
-            return found
 
 
 # --- message and ask --------------------------------------------------------------------------------------------------
@@ -60,7 +53,7 @@ async def test_ask_gives_what_subscribers_hear(simulate: Any, autojump_clock: Mo
     async with simulate([call_tool("t"), say("done")]) as place, place.open() as session:
         async with session.subscribe() as one, session.subscribe() as two:
             result = await session.ask([{"type": "text", "text": "go"}])
-            assert _drain(one) == _drain(two) == [result]
+            assert drained(one) == drained(two) == [result]
         assert (result.session_id, result.turns, result.last_text) == (session.session_id, 2, "done")
 
 
@@ -146,7 +139,7 @@ async def test_an_interrupt_cancels_the_running_tools_at_once(
         assert kinds[:2] == ["user.message", "user.interrupt"]
         again = await session.ask("again")
         assert (again.text, again.turns) == ("again", 1)
-        assert _drain(terminals) == [again]
+        assert drained(terminals) == [again]
 
 
 async def test_an_interrupt_cuts_the_models_own_work(simulate: Any, autojump_clock: MockClock) -> None:
@@ -229,7 +222,7 @@ async def test_a_subscription_hears_what_ends_inside_its_block(simulate: Any, au
         await session.ask("before")
         async with session.subscribe() as terminals:
             inside = [await session.ask(str(number)) for number in range(5)]
-            assert _drain(terminals) == inside
+            assert drained(terminals) == inside
         await session.ask("after")
         with pytest.raises(trio.ClosedResourceError):
             terminals.receive_nowait()

@@ -24,18 +24,11 @@ from managed_agents_actors.testing import (
     wait,
 )
 
+from ..channels import drained
+
 
 def _user(text: str) -> dict[str, Any]:
     return {"type": "user.message", "content": [{"type": "text", "text": text}]}
-
-
-def _drain(channel: Any) -> list[Any]:
-    found = []
-    while True:
-        try:
-            found.append(channel.receive_nowait())
-        except (trio.WouldBlock, trio.EndOfChannel):
-            return found
 
 
 # --- stop and wait_closed ---------------------------------------------------------------------------------------------
@@ -260,7 +253,7 @@ async def test_lif_01_deadline_while_a_tool_hangs(tools: Any, simulate: Any, aut
     assert (result.terminal, result.text, result.resumable) == ("terminated", "partial", True)
     assert result.usage.input_tokens >= 10
     assert [event["id"] for event in result.events] == [event["id"] for event in seen.events][: len(result.events)]
-    assert _drain(hears) == [result]
+    assert drained(hears) == [result]
 
 
 async def test_lif_01_each_request_of_a_live_session_has_its_own_deadline(
@@ -279,7 +272,7 @@ async def test_lif_01_each_request_of_a_live_session_has_its_own_deadline(
             await session.ask("two")
         assert round(trio.current_time() - began, 6) == 0.3
         third = await session.ask("three")
-        heard = _drain(terminals)
+        heard = drained(terminals)
     assert third.text == "three"
     assert [(r.text, r.terminal) for r in heard] == [
         ("one", "end_turn"),

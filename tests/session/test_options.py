@@ -197,3 +197,34 @@ async def test_metadata_and_context_reach_the_handler(simulate: Any, autojump_cl
     assert all(context.user is user for context in seen)
     assert all(context.metadata == {"tenant": "t1", "region": "theirs"} for context in seen)
     assert {context.provider for context in seen} == {"claude_managed_agents"}
+
+
+class SynchronousJournal:
+    def begin(self, session_id: str, use: maa.ToolUse) -> None: ...
+
+    finish = settle = forget = begin
+
+
+@pytest.mark.parametrize(
+    "journal",
+    [maa.MemoryJournal, maa.SqliteJournal, maa.SqliteJournal("never-opened"), SynchronousJournal(), object(), "path"],
+    ids=["class", "sqlite class", "not open", "synchronous", "object", "path"],
+)
+async def test_what_is_no_journal_is_refused_before_anything_is_sent(
+    journal: Any, simulate: Any, autojump_clock: MockClock
+) -> None:
+    async with simulate() as place:
+        with pytest.raises(maa.ConfigurationError, match="journal"):
+            async with place.open(journal=journal):
+                pass
+        assert place.simulator.requests == ()
+
+
+@pytest.mark.parametrize("option", [{"on_interrupted": "maybe"}, {"on_exit": "burn"}])
+async def test_a_choice_that_does_not_exist_is_refused(
+    option: dict[str, str], simulate: Any, autojump_clock: MockClock
+) -> None:
+    async with simulate() as place:
+        with pytest.raises(maa.ConfigurationError, match=next(iter(option))):
+            async with place.open(**option):
+                pass

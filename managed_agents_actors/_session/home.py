@@ -1,0 +1,309 @@
+"""What of a session outlives its actor: its name and id, its mail, its subscribers and observers, its journal.
+
+An actor that crashes leaves its home as it is, and the next one moves in: callers go on waiting, subscribers go on
+listening, and nothing that was decided is lost. When no actor is to come any more the home is concluded.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any, final
+
+import trio
+
+from .._errors import ActorGone, ManagedAgentsError, SessionCrashed, SessionTimeout
+from .._model import EventContext, SessionResult, SessionStatus
+from .._protocol.mail import (
+    Announce,
+    Command,
+    ConfirmWanted,
+    Deliver,
+    Effect,
+    InterruptWanted,
+    Mail,
+    Origin,
+    Reply,
+    ReplyError,
+    Say,
+    SendEvent,
+    StopWanted,
+    TimerFired,
+    TimerKey,
+    Token,
+)
+from .._protocol.session_machine import MachineSettings, Phase, SessionMachine
+from ..actors import Mailbox, PendingReply, Replies, Subscribers
+from ..telemetry import get_logger
+from .departure import depart
+from .feeds import Feeds, Watcher
+from .journal import Journal, MemoryJournal
+from .options import SessionOptions
+
+# Pieces of mail that may wait. The actor empties its mailbox in one go, so this is how far it may fall behind within
+# one turn of its loop; a reader that is ahead of it waits, and with it, by TCP, the provider.
+MAILBOX_CAPACITY = 256
+
+# Seconds for which terminals are still handed to slow ``notify`` channels when a session ends.
+NOTIFY_GRACE = 5.0
+
+# When a session ends, its handler is still shown the events that wait, as long as each takes less than this (seconds).
+WATCH_GRACE = 30.0
+
+# The same when the session was ended by a failure or a deadline, which its caller wants to hear of now.
+OVERDUE_GRACE = 1.0
+
+
+@final
+class Home:
+    """One session's estate.
+
+    Attributes:
+        options: What the session was asked to be.
+        machine: Its state.
+        mailbox: Where mail for its actor goes.
+        inbox: The mail that its actor has in hand: the first is being handled.
+        undone: Effects that were decided and are still to be performed, in order.
+        timers: When each timer is due, by trio's clock.
+        replies: The answers it owes.
+        terminals: Who hears of each request's end.
+        feeds: Who reads its events live.
+        watcher: Who shows them to the handler.
+        journal: What is known of its tool calls.
+        nursery: The children of the actor that runs now.
+        restarts: How often an actor took another one's place.
+        failure: The error that ended its last actor, if one did.
+        exited: Set when the session has ended here and everybody has been told.
+        retire: Asks the supervisor to end it for good; none if it has no supervisor.
+    """
+
+    def __init__(self, options: SessionOptions, *, one_shot: bool = False) -> None:
+        self.options = options
+        self.journal: Journal = options.journal if options.journal is not None else MemoryJournal()
+        self.log = get_logger(provider=options.provider.NAME)
+        self.restarts = 0
+        self.retire: Callable[[], None] | None = None
+        self._furnish()
+        token: Token | None = None
+        self._result: PendingReply | None = None
+        if one_shot:
+            token, self._result = self.replies.open()
+        self._settings = _settings(options, token)
+        self.machine = SessionMachine(self._settings, options.provider.classify)
+
+    def _furnish(self) -> None:
+        self.mailbox: Mailbox[Mail] = Mailbox(MAILBOX_CAPACITY)
+        self.inbox: deque[Mail] = deque()
+        self.undone: deque[Effect] = deque()
+        self.timers: dict[TimerKey, float] = {}
+        self.replies = Replies()
+        self.terminals: Subscribers[SessionResult] = Subscribers()
+        if self.options.notify is not None:
+            self.terminals.attach(self.options.notify)
+        self.feeds = Feeds()
+        self.watcher = Watcher(self.options.handler, self._event_context, self.log)
+        self.nursery: trio.Nursery | None = None
+        self.failure: ManagedAgentsError | None = None
+        self.exited = trio.Event()
+        self._overdue = False
+
+    @property
+    def session_id(self) -> str | None:
+        """The provider's id of the session, once known."""
+        return self.machine.session_id
+
+    @property
+    def is_watched_by_this_task(self) -> bool:
+        """Whether the present task is the one that shows events to the handler: it must not wait for its own end."""
+        return self.watcher.task is trio.lowlevel.current_task()
+
+    def info(self) -> dict[str, Any]:
+        """What every context says of the session."""
+        return {
+            "session_id": self.session_id or "",
+            "provider": self.options.provider.NAME,
+            "metadata": self.options.metadata,
+            "user": self.options.user,
+        }
+
+    def _event_context(self, origin: Origin) -> EventContext:
+        return EventContext(origin=origin, **self.info())
+
+    def status(self) -> SessionStatus:
+        """Give a snapshot."""
+        machine, ledger = self.machine, self.machine.ledger
+        return SessionStatus(
+            phase=self._phase(),
+            session_id=machine.session_id,
+            busy=machine.active is not None,
+            turns=ledger.turns,
+            queued_messages=len(machine.queue),
+            reconnects=max(0, machine.connection.generation - 1),
+            restarts=self.restarts,
+            mailbox_depth=self.mailbox.statistics().depth,
+            tools_running=tuple(sorted(machine.tools_running)),
+            usage=ledger.usage,
+        )
+
+    def _phase(self) -> Phase:
+        if self.exited.is_set():
+            return "closed"
+        between_actors = self.nursery is None and self.session_id is not None and not self.machine.closed
+        return "reconnecting" if between_actors else self.machine.connection.phase
+
+    def result(self) -> SessionResult:
+        """Give what a one-shot session came to, once it has ended, or raise what ended its request."""
+        if self._result is None:
+            raise RuntimeError("only a one-shot session has the one result")
+        result: SessionResult = self._result.result()
+        return result
+
+    # --- one actor after the other --------------------------------------------------------------------------------
+
+    def renew(self) -> None:
+        """Make ready for an actor that takes the place of one that has ended.
+
+        It gets what the log cannot tell, and what callers have mailed. What the old actor's children mailed is void.
+        """
+        handover = self.machine.hand_over()
+        if handover is None:
+            raise ActorGone("there is no session yet that an actor could go on with")
+        self.restarts += 1
+        if self.inbox:
+            # The mail that was being handled may be what the actor cannot bear; it is not handled again.
+            for token in _tokens(self.inbox.popleft()) - handover.tokens():
+                self.replies.answer(token, error=self.failure)
+        unread = (*self.inbox, *self.mailbox.take())
+        self.inbox = deque(mail for mail in unread if isinstance(mail, Command))
+        self.timers = {key: due for key, due in self.timers.items() if key == "deadline"}
+        self.failure = None
+        settings = replace(self._settings, resumed=True, kickoff=None, kickoff_token=None)
+        self.machine = SessionMachine(settings, self.options.provider.classify, handover)
+
+    def crashed(self, error: Exception) -> None:
+        """An actor has ended by an exception. What it had decided to tell is told."""
+        self.undone.extend(self.machine.last_effects())
+        while self.undone:
+            self.tell(self.undone.popleft())
+        if isinstance(error, ManagedAgentsError):
+            self.failure = error
+            return
+        result = self.machine.ledger.result(self.session_id, "terminated", None)
+        crash = SessionCrashed(f"the session's actor failed: {type(error).__name__}", result=result)
+        crash.__cause__ = error
+        self.failure = crash
+        self.log.error("session_crashed", session_id=self.session_id, exc_info=error)
+
+    def crash(self, error: Exception) -> None:
+        """Let the actor that runs now fail, as by a defect of its own.
+
+        Raises:
+            ActorGone: None runs now.
+        """
+        try:
+            if self.nursery is not None:
+                self.nursery.start_soon(_fail, error)
+                return
+        except RuntimeError:
+            pass  # its nursery takes no more tasks: it is ending already
+        raise ActorGone("no actor of this session runs now")
+
+    def tell(self, effect: Effect) -> None:
+        """Perform an effect that tells somebody something; any other needs an actor, and is passed over."""
+        match effect:
+            case Deliver(events=events, origin=origin):
+                self.watcher.put(events, origin)
+                self.feeds.put(events)
+            case Announce(result=result):
+                self.terminals.publish(result)
+            case Reply(token=token, value=value):
+                self.replies.answer(token, value)
+            case ReplyError(token=token, error=error):
+                self._overdue = self._overdue or isinstance(error, SessionTimeout)
+                self.replies.answer(token, error=error)
+            case _:
+                pass
+
+    # --- the end --------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def attended(self) -> AsyncIterator[None]:
+        """Show events to the handler and hand terminals on, until the block is left and everything has been told."""
+        try:
+            async with trio.open_nursery() as pumping:
+                pumping.start_soon(self.terminals.pump)
+                async with trio.open_nursery() as watching:
+                    watching.start_soon(self.watcher.run)
+                    try:
+                        yield
+                    finally:
+                        self.conclude()
+                    self.watcher.end(WATCH_GRACE if self.failure is None and not self._overdue else OVERDUE_GRACE)
+                pumping.cancel_scope.cancel()
+        finally:
+            try:
+                await self.terminals.flush(NOTIFY_GRACE)
+                if self.session_id is not None and self.machine.log.status not in ("terminated", "deleted"):
+                    await depart(self.options, self.session_id, busy=self.machine.leaves_work, log=self.log)
+            finally:
+                self.exited.set()
+
+    def conclude(self) -> None:
+        """No actor will come any more: leave nobody waiting. Awaits nothing."""
+        self.inbox.extend(self.mailbox.close())
+        if not self.machine.closed:
+            # Nobody is there who could still carry an interrupt: its grace is over.
+            self.inbox.extendleft([TimerFired("grace"), StopWanted(self.failure)])
+        broken: Exception | None = None
+        try:
+            while self.inbox:
+                for effect in self.machine.receive(self.inbox.popleft()):
+                    self.tell(effect)
+        except Exception as error:  # noqa: BLE001 -- a state that a defect has damaged must not leave anybody waiting
+            broken = error
+        if broken is not None:
+            self.log.error("session_conclusion_failed", session_id=self.session_id, exc_info=broken)
+        self.replies.fail_all(self.failure)
+        self.terminals.close()
+        self.feeds.end()
+
+    def reopen(self) -> None:
+        """Begin anew with a session that was concluded: the same at the provider, with new callers and subscribers."""
+        self._furnish()
+
+
+async def _fail(error: Exception) -> None:
+    raise error
+
+
+def _tokens(mail: Mail) -> set[Token]:
+    """Who waits for an answer to a piece of mail."""
+    match mail:
+        case Say(delivery=delivery, result=result):
+            return {token for token in (delivery, result) if token is not None}
+        case SendEvent(token=token) | ConfirmWanted(token=token) | InterruptWanted(token=token):
+            return {token}
+        case _:
+            return set()
+
+
+def _settings(options: SessionOptions, token: Token | None) -> MachineSettings:
+    return MachineSettings(
+        resumed=options.resumed,
+        one_shot=token is not None,
+        owns=options.handler.owns,
+        has_policy=options.handler.confirms,
+        has_guard=options.turn_guard is not None,
+        max_turns=options.max_turns,
+        terminal_tool=options.terminal_tool,
+        require_terminal_tool=options.require_terminal_tool,
+        max_reprompts=options.max_reprompts,
+        timeout=options.timeout,
+        kickoff=options.kickoff,
+        kickoff_token=token,
+        unresolved_after=options.unresolved_after,
+        max_attempts=options.reconnect.max_attempts,
+        healthy_after=options.reconnect.healthy_after,
+    )
