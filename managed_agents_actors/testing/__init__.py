@@ -8,22 +8,40 @@ async with open_claude_simulator([call_tools(("lookup", {"id": 1})), say("done")
 
 from __future__ import annotations
 
+from ._checks import SessionEvidence, assert_exactly_once
 from ._claude_simulator import ClaudeSimulator, SimulatedSession, open_claude_simulator
-from ._faults import (
+from ._crash import crash_session
+from ._fault_actions import (
+    Action,
+    CrashSession,
     Delay,
+    DelayAnswer,
+    DelayEvents,
+    DeleteSession,
     DropStream,
     EndStream,
-    Fault,
-    FaultPlan,
-    FiredFault,
     GarbageFrame,
+    HugeFrame,
+    InjectedCrash,
+    LoopCursors,
     LoseAnswer,
+    LoseRequest,
+    PauseStream,
     RefuseWith,
+    RepeatEvents,
+    RotateKey,
+    ShortenListing,
+    Split,
     StallStream,
+    TerminateSession,
+    TruncateAnswer,
 )
+from ._fault_plan import Chance, Fault, FaultPlan, FiredFault
 from ._frames import sse_frame
 from ._http_messages import RecordedRequest, Request
 from ._http_server import Responder, StreamResponse
+from ._journal_suite import DurableJournalSuite, JournalSuite
+from ._recording import RecordedCall, RecordingHandler
 from ._script import (
     Call,
     Step,
@@ -43,40 +61,71 @@ from ._script import (
     think,
     wait,
 )
+from ._shrinking import PlanFailed, check_plans, find_shortest_plan
+from ._virtual_time import deterministic_schedule, run_in_virtual_time
 from ._wire import WireServer, open_wire_server
 
 __all__ = [
+    "Action",
     "Call",
+    "Chance",
     "ClaudeSimulator",
+    "CrashSession",
     "Delay",
+    "DelayAnswer",
+    "DelayEvents",
+    "DeleteSession",
     "DropStream",
+    "DurableJournalSuite",
     "EndStream",
     "Fault",
     "FaultPlan",
     "FiredFault",
     "GarbageFrame",
+    "HugeFrame",
+    "InjectedCrash",
+    "JournalSuite",
+    "LoopCursors",
     "LoseAnswer",
+    "LoseRequest",
+    "PauseStream",
+    "PlanFailed",
+    "RecordedCall",
     "RecordedRequest",
+    "RecordingHandler",
     "RefuseWith",
+    "RepeatEvents",
     "Request",
     "Responder",
+    "RotateKey",
+    "SessionEvidence",
+    "ShortenListing",
     "SimulatedSession",
+    "Split",
     "StallStream",
     "Step",
     "StreamResponse",
+    "TerminateSession",
     "ToolAnswer",
+    "TruncateAnswer",
     "Turn",
     "WireServer",
     "ask",
+    "assert_exactly_once",
     "builtin",
     "call_tool",
     "call_tools",
+    "check_plans",
+    "crash_session",
+    "deterministic_schedule",
     "emit",
     "end",
     "fail",
+    "find_shortest_plan",
     "grade",
     "open_claude_simulator",
     "open_wire_server",
+    "run_in_virtual_time",
     "say",
     "spend",
     "sse_frame",

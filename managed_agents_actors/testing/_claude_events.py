@@ -9,7 +9,7 @@ from ._claude_api import ApiCall, Reply, Route, created_at_filter, page_reply, p
 from ._claude_feed import Feed
 from ._claude_status import Thread
 from ._claude_world import StoredSession
-from ._faults import DueFault
+from ._fault_plan import DueFault
 
 __all__ = ["ROUTES", "open_feed"]
 
@@ -55,7 +55,12 @@ def open_feed(call: ApiCall, faults: Sequence[DueFault]) -> Feed:
     require(len(wanted) <= 100, "event_deltas: at most 100 values")
     unknown = set(wanted) - PREVIEWABLE
     require(not unknown, f"event_deltas: no previews of {sorted(unknown)}")
-    return Feed(previews=frozenset(wanted), thread_id=thread_id, faults=faults)
+    return Feed(previews=frozenset(wanted), thread_id=thread_id, faults=faults, past=_past(session, thread_id))
+
+
+def _past(session: StoredSession, thread_id: str | None) -> Sequence[Json]:
+    events = session.engine.log.events
+    return events if thread_id is None else [event for event in events if event.get("session_thread_id") == thread_id]
 
 
 def list_threads(call: ApiCall) -> Reply:

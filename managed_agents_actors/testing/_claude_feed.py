@@ -7,22 +7,42 @@ faults.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from itertools import islice
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import trio
 
-from ._faults import DropStream, DueFault, EndStream, GarbageFrame, StallStream, StreamAction
-from ._frames import GARBAGE_FRAME, PING_FRAME
+from ._fault_actions import (
+    DelayEvents,
+    DropStream,
+    EndStream,
+    GarbageFrame,
+    HugeFrame,
+    PauseStream,
+    RepeatEvents,
+    SessionAction,
+    StallStream,
+    StreamAction,
+)
+from ._fault_plan import DueFault
+from ._frames import GARBAGE_FRAME, PING_FRAME, sse_frame
 from ._http_server import StreamResponse
+from ._stream_faults import Frame, StreamFaults
 
-__all__ = ["Feed"]
+__all__ = ["PREVIEW_TYPES", "Feed", "event_frame"]
 
 # The hosted API pings a quiet stream about this often (observed).
 PING_SECONDS = 15.0
 # A client that is this many events behind has stopped reading; like a real server, we give up on it.
 MAX_BUFFERED_FRAMES = 100_000
+
+# What is streamed and never logged.
+PREVIEW_TYPES = frozenset({"event_start", "event_delta"})
+
+
+def event_frame(event: Mapping[str, Any]) -> Frame:
+    """The frame of an event, as a feed takes it."""
+    return Frame(sse_frame(event), str(event.get("type", "message")))
 
 
 class Feed:
@@ -34,19 +54,25 @@ class Feed:
     """
 
     def __init__(
-        self, *, previews: frozenset[str], thread_id: str | None = None, faults: Sequence[DueFault] = ()
+        self,
+        *,
+        previews: frozenset[str],
+        thread_id: str | None = None,
+        faults: Sequence[DueFault] = (),
+        past: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.previews = previews
         self.thread_id = thread_id
-        due = [(fault.action, fault.fire) for fault in faults if isinstance(fault.action, StreamAction)]
-        self._faults = sorted(due, key=lambda fault: fault[0].after_events)
-        self._frames: deque[bytes] = deque()
-        self._sent = 0
+        self._faults = StreamFaults(faults)
+        kept = max((fault.action.count for fault in faults if isinstance(fault.action, RepeatEvents)), default=0)
+        self._past = deque((event_frame(event) for event in past[len(past) - kept :]), maxlen=kept)
+        self._frames: deque[Frame] = deque()
+        self._pace = 0.0
         self._wake = trio.Event()
         self._stalled = False
         self._closing: Literal["end", "drop"] | None = None
 
-    def push(self, frame: bytes) -> None:
+    def push(self, frame: Frame) -> None:
         """Queue a frame."""
         if self._closing is not None or self._stalled:
             return
@@ -76,13 +102,15 @@ class Feed:
     async def pump(self, stream: StreamResponse) -> None:
         """Carry frames until the stream is ended, torn or cancelled."""
         while True:
-            self._fire_due_faults()
+            await self._play_due_faults()
             if self._frames:
+                if self._pace:
+                    await self._rest(stream)
                 await stream.send(self._next_batch())
             elif self._closing is not None:
                 break
             elif not await self._wait_for_work():
-                await stream.send(PING_FRAME)
+                await stream.send(self._cut(Frame(PING_FRAME, None)))
         if self._closing == "drop":
             await stream.reset()
         else:
@@ -94,31 +122,72 @@ class Feed:
             await self._wake.wait()
         return self._wake.is_set()
 
-    def _next_batch(self) -> bytes:
-        count = len(self._frames)
-        if self._faults:
-            count = min(count, self._faults[0][0].after_events - self._sent)
-        batch = b"".join(islice(self._frames, count))
-        for _ in range(count):
-            self._frames.popleft()
-        self._sent += count
-        return batch
+    async def _rest(self, stream: StreamResponse) -> None:
+        """Hold the next event back, with the pings that are due meanwhile."""
+        left = self._pace
+        while left > PING_SECONDS:
+            await trio.sleep(PING_SECONDS)
+            await stream.send(self._cut(Frame(PING_FRAME, None)))
+            left -= PING_SECONDS
+        await trio.sleep(left)
 
-    def _fire_due_faults(self) -> None:
-        while self._faults and self._faults[0][0].after_events <= self._sent:
-            action, fire = self._faults.pop(0)
-            fire()
-            match action:
-                case DropStream():
-                    self._frames.clear()
-                    self.drop()
-                case EndStream():
-                    self._frames.clear()
-                    self.end()
-                case StallStream():
-                    self.stall()
-                case GarbageFrame():
-                    self._frames.appendleft(GARBAGE_FRAME)
-                    self._sent -= 1  # it is no event
-                case _:
-                    raise AssertionError("every stream action is played")
+    def _next_batch(self) -> bytes:
+        """What may go out before the next fault; one event at a time while events are held back."""
+        batch = bytearray()
+        while self._frames:
+            batch += self._cut(self._frames.popleft())
+            if self._pace or self._faults.any_due():
+                break
+        return bytes(batch)
+
+    def _cut(self, frame: Frame) -> bytes:
+        """The bytes of a frame up to the next fault that is placed by bytes; the rest is queued again."""
+        room = self._faults.room()
+        sent = frame.data if room is None else frame.data[:room]
+        self._faults.note_bytes(len(sent))
+        if len(sent) < len(frame.data):
+            self._frames.appendleft(Frame(frame.data[len(sent) :], frame.kind))
+        else:
+            self._faults.note_event(frame)
+            if frame.kind is not None and frame.kind not in PREVIEW_TYPES:
+                self._past.append(frame)
+        return sent
+
+    async def _play_due_faults(self) -> None:
+        while (found := self._faults.take_due(waiting=bool(self._frames))) is not None:
+            action, due = found
+            due.fire()
+            if isinstance(action, PauseStream):
+                await trio.sleep(action.seconds)
+            else:
+                self._suffer(action)
+
+    def _suffer(self, action: StreamAction) -> None:
+        match action:
+            case DropStream():
+                self._give_up()
+                self.drop()
+            case EndStream():
+                self._give_up()
+                self.end()
+            case StallStream():
+                self._give_up()
+                self.stall()
+            case GarbageFrame():
+                self._frames.appendleft(Frame(GARBAGE_FRAME, None))
+            case HugeFrame(size=size):
+                self._frames[0] = self._frames[0].padded(size)
+            case DelayEvents(seconds=seconds):
+                self._pace = seconds
+            case RepeatEvents(count=count):
+                again = list(self._past)[-count:]
+                self._frames.extendleft(Frame(frame.data, None) for frame in reversed(again))
+            case SessionAction():
+                pass  # it befell the session when it was fired
+            case _:
+                raise AssertionError(f"no stream plays {action!r}")
+
+    def _give_up(self) -> None:
+        """Nothing more is carried, and nothing more befalls the stream."""
+        self._frames.clear()
+        self._faults = StreamFaults(())

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 from ._claude_api import refuse, require
 
-__all__ = ["Awaits", "InputState", "check_events"]
+__all__ = ["CHECKS", "Awaits", "InputState", "check_events"]
 
 Event: TypeAlias = Mapping[str, Any]
 Awaits: TypeAlias = Literal["confirmation", "custom_result", "tool_result"]

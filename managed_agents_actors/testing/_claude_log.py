@@ -13,8 +13,7 @@ from typing import Any, TypeAlias
 import trio
 
 from ._claude_api import Clock, Ids
-from ._claude_feed import Feed
-from ._frames import sse_frame
+from ._claude_feed import PREVIEW_TYPES, Feed, event_frame
 
 __all__ = ["EventLog", "Usage"]
 
@@ -26,7 +25,6 @@ STATUS_BY_EVENT = {
     "session.status_rescheduled": "rescheduling",
     "session.status_terminated": "terminated",
 }
-PREVIEW_TYPES = frozenset({"event_start", "event_delta"})
 
 
 class Usage:
@@ -88,7 +86,7 @@ class EventLog:
         self._clock = clock
         self._ids = ids
         self._positions: dict[str, int] = {}
-        self._feeds: set[Feed] = set()
+        self._feeds: dict[Feed, None] = {}  # in order of attachment
         self.events: list[Event] = []
         self.queue: deque[Event] = deque()
         self.status = "idle"
@@ -132,7 +130,7 @@ class EventLog:
         feeds = self._feeds if feeds is None else feeds
         if not feeds:
             return
-        frame = sse_frame(event)
+        frame = event_frame(event)
         for feed in feeds:
             if feed.thread_id is None or feed.thread_id == event.get("session_thread_id"):
                 feed.push(frame)
@@ -156,11 +154,11 @@ class EventLog:
 
     def attach(self, feed: Feed) -> None:
         """Let a stream see every event from now on."""
-        self._feeds.add(feed)
+        self._feeds[feed] = None
 
     def detach(self, feed: Feed) -> None:
         """The stream is gone."""
-        self._feeds.discard(feed)
+        self._feeds.pop(feed, None)
 
     def feeds(self) -> tuple[Feed, ...]:
         """The open streams."""

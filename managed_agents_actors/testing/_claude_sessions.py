@@ -18,9 +18,9 @@ from ._claude_api import (
 )
 from ._claude_resources import attach_resource
 from ._claude_session import EngineOptions, SessionEngine
-from ._claude_world import StoredSession
+from ._claude_world import ClaudeWorld, StoredSession
 
-__all__ = ["ROUTES"]
+__all__ = ["ROUTES", "remove_session"]
 
 Json: TypeAlias = dict[str, Any]
 
@@ -150,12 +150,16 @@ def delete_session(call: ApiCall) -> Reply:
     """DELETE /v1/sessions/{}."""
     session = call.world.session(call.ids[0])
     session.engine.require_not_running("delete")
-    session.engine.delete()
-    del call.world.sessions[call.ids[0]]
-    for file_id, file in list(call.world.files.items()):
-        if (file.metadata["scope"] or {}).get("id") == call.ids[0]:
-            del call.world.files[file_id]
+    remove_session(call.world, call.ids[0])
     return Reply({"id": call.ids[0], "type": "session_deleted"})
+
+
+def remove_session(world: ClaudeWorld, session_id: str) -> None:
+    """Delete a session, whatever it is doing, and its files."""
+    world.sessions.pop(session_id).engine.delete()
+    for file_id, file in list(world.files.items()):
+        if (file.metadata["scope"] or {}).get("id") == session_id:
+            del world.files[file_id]
 
 
 def _snapshot(call: ApiCall) -> Json:

@@ -13,16 +13,20 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import trio
 
+from .._protocol.claude_events import KNOWN_TYPES
 from .._protocol.codec import has_lone_surrogate
 from . import _claude_agents, _claude_environments, _claude_events, _claude_resources, _claude_sessions
 from ._background import open_background
 from ._claude_api import BETA, ApiCall, ApiRefusal, Reply, Route, refuse
+from ._claude_faults import FaultedRequest, meet_faults
+from ._claude_inputs import CHECKS
 from ._claude_world import ClaudeWorld
 from ._clients import connect_client
-from ._faults import Delay, DueFault, FaultPlan, LoseAnswer, RefuseWith
-from ._frames import encode
+from ._fault_contract import Contract
+from ._fault_plan import FaultPlan
+from ._given import require_a, require_text
 from ._http_messages import RecordedRequest, Request
-from ._http_server import HttpServer, Responder, TransportName, open_http_server
+from ._http_server import HttpServer, Responder, TransportName, open_http_server, require_transport
 from ._script import Script, compile_script
 
 if TYPE_CHECKING:
@@ -38,6 +42,13 @@ ROUTES: tuple[Route, ...] = (
     *_claude_agents.ROUTES,
     *_claude_environments.ROUTES,
     *_claude_resources.ROUTES,
+)
+CONTRACT = Contract(
+    operations=frozenset(route.operation for route in ROUTES),
+    streams=frozenset(route.operation for route in ROUTES if route.handler is None),
+    of_session=frozenset(route.operation for route in ROUTES if route.path.startswith("/v1/sessions/{}")),
+    sends={"send_events": frozenset(CHECKS)},
+    events=KNOWN_TYPES,
 )
 KNOWN_BETAS = frozenset(
     {
@@ -84,7 +95,6 @@ class ClaudeSimulator:
 
     Attributes:
         base_url: Where it is reached.
-        api_key: The key it accepts.
         agent_id: An agent that is there from the start.
         environment_id: An environment that is there from the start.
         faults: The fault plan it plays.
@@ -95,12 +105,20 @@ class ClaudeSimulator:
         self._world = world
         self._gate = gate
         self.base_url = server.base_url
-        self.api_key = gate.api_key
         self.faults = gate.faults
         self.agent_id = _create(
             world, _claude_agents.create_agent, {"name": "Simulated agent", "model": "claude-opus-5-5"}
         )
         self.environment_id = _create(world, _claude_environments.create_environment, {"name": "simulated-environment"})
+
+    @property
+    def api_key(self) -> str:
+        """The key it accepts now."""
+        return self._gate.api_key
+
+    def rotate_key(self, key: str) -> None:
+        """Accept this key from now on, and no other; open streams stay open."""
+        self._gate.rotate_key(key)
 
     @property
     def requests(self) -> tuple[RecordedRequest, ...]:
@@ -177,19 +195,24 @@ class _Gate:
         headers = {"request-id": request_id}
         try:
             route, call = self._admit(request)
-            due = self.faults.meet(route.operation)
-            await _suffer(due, headers)
+            faulted = meet_faults(self.faults, route, call)
+            if await faulted.suffer(respond, headers, self.rotate_key):
+                return
+            # The key may be another one by now.
+            self._authorise(request, beta=route.beta)
             if route.handler is None:
-                await self._stream(call, due, respond, headers)
+                await self._stream(call, faulted, respond, headers)
                 return
             reply = route.handler(call)
         except ApiRefusal as refusal:
             await respond.json(refusal.status, refusal.body(request_id), headers)
             return
-        if await _lose(due, respond):
-            return
-        body = reply.body if isinstance(reply.body, bytes) else encode(reply.body)
-        await respond.bytes(200, body, {"content-type": reply.content_type, **headers})
+        if not await faulted.suffer_after(respond):
+            await faulted.answer(reply, respond, headers)
+
+    def rotate_key(self, key: str) -> None:
+        """Accept this key from now on, and no other."""
+        self.api_key = key
 
     def _admit(self, request: Request) -> tuple[Route, ApiCall]:
         for route in ROUTES:
@@ -219,14 +242,14 @@ class _Gate:
             raise refuse("anthropic-version: header is required")
 
     async def _stream(
-        self, call: ApiCall, due: tuple[DueFault, ...], respond: Responder, headers: dict[str, str]
+        self, call: ApiCall, faulted: FaultedRequest, respond: Responder, headers: dict[str, str]
     ) -> None:
-        feed = _claude_events.open_feed(call, due)
+        feed = _claude_events.open_feed(call, faulted.on_stream)
         log = self._world.session(call.ids[0]).engine.log
         # Attached before the head is sent: whoever has seen the head misses nothing from then on.
         log.attach(feed)
         try:
-            if await _lose(due, respond):
+            if await faulted.suffer_after(respond):
                 return
             head = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", **headers}
             await feed.pump(await respond.start_stream(head))
@@ -254,41 +277,22 @@ async def open_claude_simulator(
         usage: Tokens each model request reports.
 
     Raises:
-        ConfigurationError: The script is not one, or a fault names an operation that does not exist.
+        ConfigurationError: The script is not one, a fault could never befall a request, the plan serves another
+            simulator; or, on leaving, a :class:`CrashSession` came due and no session was bound to the plan.
         BaseExceptionGroup: On leaving, if the simulator or the script's function failed; holds the failures.
     """
     agent = compile_script(script)
-    plan = faults or FaultPlan()
-    plan.require_known({route.operation for route in ROUTES})
+    require_transport(transport)
+    require_text("api_key=", api_key)
+    plan = FaultPlan() if faults is None else faults
+    require_a("faults=", plan, FaultPlan)
+    plan.serve(CONTRACT)
     async with open_background() as background:
         world = ClaudeWorld(background=background, agent=agent, usage={**USAGE, **(usage or {})})
         gate = _Gate(world, api_key=api_key, faults=plan)
         async with open_http_server(gate.handle, transport=transport) as server:
             yield ClaudeSimulator(server, world, gate)
-
-
-async def _suffer(due: tuple[DueFault, ...], headers: dict[str, str]) -> None:
-    """Play what comes before acting."""
-    for fault in due:
-        action = fault.action
-        if isinstance(action, Delay):
-            fault.fire()
-            await trio.sleep(action.seconds)
-        elif isinstance(action, RefuseWith):
-            fault.fire()
-            if action.retry_after is not None:
-                headers["retry-after"] = f"{action.retry_after:g}"
-            raise refuse("simulated fault", status=action.status)
-
-
-async def _lose(due: tuple[DueFault, ...], respond: Responder) -> bool:
-    """Lose the answer, if that is due."""
-    lost = [fault for fault in due if isinstance(fault.action, LoseAnswer)]
-    for fault in lost:
-        fault.fire()
-    if lost:
-        await respond.lose()
-    return bool(lost)
+    plan.require_bound()
 
 
 def _decode(request: Request) -> Json:

@@ -10,19 +10,29 @@ from __future__ import annotations
 import json as jsonlib
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from typing import Any, Literal, TypeAlias
+from itertools import cycle
+from typing import Any, Literal, TypeAlias, get_args
 
 import h11  # comes with httpx (through httpcore), a dependency of this library
 import trio
 import trio.testing
 
 from ._background import Background, open_background
+from ._given import require_one_of
 from ._http_messages import RecordedRequest, Request
 
-__all__ = ["Handler", "HttpServer", "Responder", "StreamResponse", "TransportName", "open_http_server"]
+__all__ = [
+    "Handler",
+    "HttpServer",
+    "Responder",
+    "StreamResponse",
+    "TransportName",
+    "open_http_server",
+    "require_transport",
+]
 
 TransportName: TypeAlias = Literal["loopback", "memory"]
 
@@ -115,6 +125,7 @@ class _Connection:
         self._background = server.background
         self._stream = stream
         self._wire = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
+        self._pieces: tuple[Iterator[int], float] | None = None
         self.peer_scope = trio.CancelScope()
         self._watch_scope: trio.CancelScope | None = None
         self._watch_over = trio.Event()
@@ -146,18 +157,33 @@ class _Connection:
         return event
 
     async def write(self, *events: h11.Event) -> None:
-        """Send HTTP events in one write."""
+        """Send HTTP events in one write, or in the pieces that were asked for."""
         data = b"".join(self._wire.send(event) or b"" for event in events)
         try:
-            await self._stream.send_all(data)
+            if self._pieces is None:
+                await self._stream.send_all(data)
+            else:
+                await self._write_pieces(memoryview(data), *self._pieces)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             raise PeerGone from exc
+
+    async def _write_pieces(self, data: memoryview, sizes: Iterator[int], pause: float) -> None:
+        while data:
+            size = next(sizes)
+            await self._stream.send_all(data[:size])
+            await trio.sleep(pause)
+            data = data[size:]
+
+    def split(self, sizes: Sequence[int], pause: float) -> None:
+        """Write what answers the present request in pieces of these sizes, over and over, with a pause after each."""
+        self._pieces = cycle(sizes), pause
 
     def start_next_cycle(self) -> bool:
         """Make ready for another request; false when the connection cannot carry one."""
         if self._wire.our_state is not h11.DONE or self._wire.their_state is not h11.DONE:
             return False
         self._wire.start_next_cycle()
+        self._pieces = None
         self.peer_scope = trio.CancelScope()
         return True
 
@@ -209,11 +235,25 @@ class Responder:
         encoded = jsonlib.dumps(body, separators=(",", ":")).encode()
         await self.bytes(status, encoded, {"content-type": "application/json", **(headers or {})})
 
+    async def truncated(
+        self, status: int, body: bytes, headers: Mapping[str, str] | None = None, *, after_bytes: int
+    ) -> None:
+        """Announce the whole body, send so many bytes of it and close the connection."""
+        self._claim()
+        self._note(status)
+        head, data, _ = _whole(status, body, headers)
+        await self._connection.write(head, h11.Data(data=data.data[:after_bytes]))
+        await self._connection.close(torn=False)
+
     async def bytes(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
         """Answer with a whole body."""
         self._claim()
         self._note(status)
         await self._connection.write(*_whole(status, body, headers))
+
+    def split(self, sizes: Sequence[int], pause: float) -> None:
+        """Let whatever answers this request go out in pieces of these sizes, over and over, with a pause after each."""
+        self._connection.split(sizes, pause)
 
     async def start_stream(self, headers: Mapping[str, str] | None = None, *, status: int = 200) -> StreamResponse:
         """Send the head of a chunked response; the handler is cancelled when the peer leaves."""
@@ -270,6 +310,15 @@ class StreamResponse:
 Handler: TypeAlias = Callable[[Request, Responder], Awaitable[None]]
 
 
+def require_transport(name: object) -> None:
+    """Let the name of a transport pass.
+
+    Raises:
+        ConfigurationError: There is no such transport.
+    """
+    require_one_of("transport=", name, get_args(TransportName))
+
+
 @asynccontextmanager
 async def open_http_server(handler: Handler, *, transport: TransportName = "loopback") -> AsyncIterator[HttpServer]:
     """Serve ``handler`` until the block is left.
@@ -291,7 +340,9 @@ async def open_http_server(handler: Handler, *, transport: TransportName = "loop
         yield server
 
 
-def _whole(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> tuple[h11.Event, ...]:
+def _whole(
+    status: int, body: bytes, headers: Mapping[str, str] | None = None
+) -> tuple[h11.Response, h11.Data, h11.EndOfMessage]:
     head = _encode({**(headers or {}), "content-length": str(len(body))})
     return h11.Response(status_code=status, headers=head), h11.Data(data=body), h11.EndOfMessage()
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from ._clients import connect_client
+from ._given import require_callable
 from ._http_messages import RecordedRequest
-from ._http_server import Handler, HttpServer, TransportName, open_http_server
+from ._http_server import Handler, HttpServer, TransportName, open_http_server, require_transport
 
 if TYPE_CHECKING:
     from ..claude import ClaudeClient
@@ -55,7 +56,10 @@ async def open_wire_server(handler: Handler, *, transport: TransportName = "memo
         transport: ``"memory"`` (virtual time) or ``"loopback"`` (real sockets).
 
     Raises:
+        ConfigurationError: There is no such transport, or the handler is no function.
         BaseExceptionGroup: On leaving, if the handler failed; holds the failures.
     """
+    require_transport(transport)
+    require_callable("handler", handler, "an async function of a request and a responder")
     async with open_http_server(handler, transport=transport) as server:
         yield WireServer(server)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import anthropic
 import h11
 import pytest
 import trio
 
-from managed_agents_actors.testing import ClaudeSimulator, WireServer
+from managed_agents_actors.testing import ClaudeSimulator, Fault, FaultPlan, WireServer, open_claude_simulator
 
 HEADERS = {
     "host": "simulator.test",
@@ -147,3 +148,63 @@ def start(connect: Connect) -> Callable[..., Any]:
 def message() -> Callable[[str], dict[str, Any]]:
     """A user message event."""
     return lambda text: {"type": "user.message", "content": [{"type": "text", "text": text}]}
+
+
+# No watched session lasts longer, in virtual seconds: a test that hangs fails instead.
+PATIENCE = 10_000.0
+
+
+@dataclass
+class Watched:
+    """A session, a raw client that sends to it, and a raw client that listens to it."""
+
+    simulator: ClaudeSimulator
+    client: Any
+    listener: Any
+    session_id: str
+    message: Callable[[str], dict[str, Any]]
+
+    @property
+    def path(self) -> str:
+        return f"/v1/sessions/{self.session_id}/events"
+
+    async def send(self, text: str = "go") -> tuple[int, Any]:
+        status, body = await self.client.request("POST", self.path, {"events": [self.message(text)]})
+        return status, body
+
+    async def list(self, query: str = "") -> tuple[int, Any]:
+        status, body = await self.client.request("GET", f"{self.path}{query}")
+        return status, body
+
+    async def listen(self) -> None:
+        head = await self.listener.start("GET", f"{self.path}/stream")
+        assert head.status_code == 200
+
+    async def emit(self, *types: str) -> None:
+        for kind in types:
+            await self.simulator.emit(self.session_id, {"type": kind})
+
+    async def hear(self, count: int) -> list[str]:
+        return [(await self.listener.next_frame())[0] for _ in range(count)]
+
+
+Watch = Callable[..., AbstractAsyncContextManager[Watched]]
+
+
+@pytest.fixture
+def watch(connect: Any, start: Any, message: Any) -> Watch:
+    """`async with watch(Fault(...), script=...)`: a fresh session of a simulator with this plan."""
+
+    @asynccontextmanager
+    async def open_watched(
+        *faults: Fault, transport: Literal["loopback", "memory"] = "memory", script: Any = None
+    ) -> AsyncIterator[Watched]:
+        async with (
+            open_claude_simulator(script, faults=FaultPlan(faults), transport=transport) as simulator,
+            connect(simulator) as client,
+            connect(simulator) as listener,
+        ):
+            with trio.fail_after(PATIENCE):
+                yield Watched(simulator, client, listener, await start(client, simulator), message)
+
+    return open_watched

@@ -9,7 +9,6 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from managed_agents_actors import _errors as errors
 from managed_agents_actors.testing import (
     Delay,
     DropStream,
@@ -155,15 +154,6 @@ async def test_open_streams_can_be_dropped_and_stalled_now(connect: Any, start: 
         simulator.drop_streams(session_id)
         await trio.testing.wait_all_tasks_blocked()
         assert simulator.session(session_id).open_streams == 0
-
-
-async def test_plans_are_checked(autojump_clock: MockClock) -> None:
-    with pytest.raises(errors.ConfigurationError, match="nth must be 1 or more"):
-        Fault(on="stream", nth=0, action=LoseAnswer())
-    plan = FaultPlan([Fault(on="streams", action=LoseAnswer())])
-    with pytest.raises(errors.ConfigurationError, match="no operation 'streams'"):
-        async with open_claude_simulator(faults=plan, transport="memory"):
-            raise AssertionError("not reached")
 
 
 async def test_a_fault_of_a_stream_counts_when_it_befalls_the_stream(
