@@ -4,12 +4,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help venv demo test lint typecheck bench clean
+.PHONY: help venv demo test soak soak-bytes lint typecheck bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo       run the demonstration (installs the library only)"
 	@echo "make test       lint, types and tests (installs the development tools too)"
+	@echo "make soak       random sessions under random faults (SOAK='--cases 1000', or --seconds; --seed, --jobs)"
+	@echo "make soak-bytes recorded turns, cut at every byte of their streams and listings; takes long"
 	@echo "make lint       ruff: rules and format"
 	@echo "make typecheck  mypy, strict"
 	@echo "make bench      speed, beside the official SDK, in one run"
@@ -41,6 +43,13 @@ typecheck: venv
 
 test: lint typecheck
 	$(BIN)/python -m pytest
+
+SOAK ?= --seconds 600
+soak: venv
+	$(BIN)/python -m tests.soak $(SOAK)
+
+soak-bytes: venv
+	$(BIN)/python -m tests.soak --every-byte
 
 bench: venv
 	$(BIN)/python benchmarks/session.py

@@ -7,7 +7,7 @@ one request against it, in every way a request can be run. Nothing here knows ho
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -17,25 +17,35 @@ import trio
 
 import managed_agents_actors as maa
 from managed_agents_actors.providers import claude_managed_agents
-from managed_agents_actors.testing import (
-    RecordedRequest,
-    Request,
-    Responder,
-    StreamResponse,
-    WireServer,
-    open_wire_server,
-    sse_frame,
+from managed_agents_actors.testing import RecordedRequest, WireServer, open_wire_server, sse_frame
+
+from ..channels import drained
+from ._script import (
+    CREATE,
+    DROP,
+    EOF,
+    HANG,
+    HB,
+    LOST,
+    MUTE,
+    NOW,
+    OK,
+    SESSION,
+    Event,
+    Fleet,
+    Missed,
+    Pause,
+    Posts,
+    Script,
+    Status,
+    Until,
 )
 
-Event: TypeAlias = dict[str, Any]
 Mode: TypeAlias = Literal["run", "start", "ask"]
 
-SESSION = "s"
-CREATE = "/v1/sessions"
-STREAM = f"/v1/sessions/{SESSION}/events/stream"
-EVENTS = f"/v1/sessions/{SESSION}/events"
-LOOK = f"/v1/sessions/{SESSION}"
-NOW = "2026-01-01T00:00:00Z"
+STREAM = f"{CREATE}/{SESSION}/events/stream"
+EVENTS = f"{CREATE}/{SESSION}/events"
+LOOK = f"{CREATE}/{SESSION}"
 
 # What the library itself puts between the events, for the text they add; never one of the provider's.
 TEXT_DELTA = "managed_agents.text_delta"
@@ -45,249 +55,6 @@ PATIENCE = 1000.0
 
 # Virtual seconds after which a served script is given up: a day, which no test of ours means to wait.
 SERVED = 86_400.0
-
-
-# --- what a stream does -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Pause:
-    """Wait this many seconds (`~` in the notation)."""
-
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Posts:
-    """Wait until this many POSTs to the session have arrived, the kickoff included."""
-
-    count: int
-
-
-@dataclass(frozen=True)
-class Until:
-    """Wait for an event of the test's own."""
-
-    event: trio.Event
-
-
-@dataclass(frozen=True)
-class Status:
-    """Refuse: the stream's first step, or what becomes of a POST or a listing."""
-
-    code: int
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Missed:
-    """It happens, and this stream does not carry it: listings do."""
-
-    event: Event
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How a stream ends."""
-
-    how: Literal["drop", "eof", "hang"]
-
-
-DROP, EOF, HANG = Ending("drop"), Ending("eof"), Ending("hang")
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A token without a value."""
-
-    name: str
-
-
-OK, HB, LOST, MUTE = Mark("ok"), Mark("hb"), Mark("lost"), Mark("mute")
-
-Step: TypeAlias = Event | bytes | Pause | Posts | Until | Missed | Status | Ending | Mark
-
-
-# --- the server -------------------------------------------------------------------------------------------------------
-
-
-class Script:
-    """What the server does, connection by connection.
-
-    Streams: the steps of the n-th connection, in order. A wait before the first thing sent holds back the headers;
-    `OK` sends them at once. Without an ending a stream stays open in silence, and so do connections beyond the script.
-    Listings: the pages of the n-th listing, perhaps after a wait; the last script repeats. Without one, all that has
-    happened so far is listed: what was sent or missed, and the n-th POST, if accepted, as an event with the id `p<n>`.
-    POSTs: `202` or `200` accept (with an empty answer, or with the queued events), another status or `Status` refuses,
-    `LOST` accepts and closes without an answer, `MUTE` accepts and never answers; `(Pause(s), ...)` waits first.
-    """
-
-    def __init__(self) -> None:
-        self.status: str | None = None  # what the session says of itself; by default, what the log says
-        self.order: list[Event] = []  # every event the library was shown, as first shown
-        self.log: list[Event] = []  # what a listing of a server that remembers everything would give
-        self.posts: list[Event] = []
-        self.post_times: list[float] = []
-        self._streams: list[tuple[Step, ...]] = []
-        self._listings: list[tuple[Any, ...]] = []
-        self._answers: list[Any] = []
-        self._connects = itertools.count()
-        self._lists = 0
-        self._page = itertools.count(1)
-        self._cursors: dict[str, tuple[Any, ...]] = {}
-        self._posted = trio.lowlevel.ParkingLot()
-
-    # --- writing it
-
-    def stream(self, *steps: Step) -> Script:
-        """S1, S2, … by calls."""
-        self._streams.append(steps)
-        return self
-
-    def listing(self, *pages: Any) -> Script:
-        """L1, L2, … by calls; one argument per page, or a wait before it."""
-        self._listings.append(pages)
-        return self
-
-    def answers(self, *answers: Any) -> Script:
-        """P1, P2, …; the first is the kickoff's. Whatever follows is accepted with 200."""
-        self._answers += answers
-        return self
-
-    # --- playing it
-
-    async def __call__(self, request: Request, respond: Responder) -> None:
-        match request.method, request.path:
-            case "POST", str(path) if path == CREATE:
-                await respond.json(200, {"id": SESSION, "type": "session", "status": "idle"})
-            case "GET", str(path) if path == STREAM:
-                await self._stream(respond)
-            case "GET", str(path) if path == EVENTS:
-                await self._list(request, respond)
-            case "POST", str(path) if path == EVENTS:
-                await self._post(request, respond)
-            case "GET", str(path) if path == LOOK:
-                status = self.status or self._logged_status()
-                await respond.json(200, {"id": SESSION, "type": "session", "status": status})
-            case _:
-                await respond.json(404, {"type": "error", "error": {"type": "not_found_error", "message": "no"}})
-
-    async def _stream(self, respond: Responder) -> None:
-        number = next(self._connects)
-        steps = self._streams[number] if number < len(self._streams) else ()
-        stream: StreamResponse | None = None
-        for step in (*steps, HANG):
-            if isinstance(step, Pause | Posts | Until):
-                await self._wait(step)
-            elif isinstance(step, Missed):
-                self._remember(step.event)
-            elif isinstance(step, Status):
-                await _refuse(step, respond)
-                return
-            else:
-                if stream is None:
-                    stream = await respond.start_stream({"content-type": "text/event-stream"})
-                if isinstance(step, Ending):
-                    await _finish(step, stream)
-                    return
-                await self._send(step, stream)
-
-    async def _wait(self, step: Pause | Posts | Until) -> None:
-        match step:
-            case Pause(seconds):
-                await trio.sleep(seconds)
-            case Until(event):
-                await event.wait()
-            case Posts(count):
-                while len(self.posts) < count:
-                    await self._posted.park()
-
-    async def _send(self, step: Any, stream: StreamResponse) -> None:
-        match step:
-            case Mark("hb"):
-                await stream.send(b": hb\n\n")
-            case bytes():
-                await stream.send(step)
-            case dict():
-                if step.get("type") not in ("event_start", "event_delta"):
-                    self._show(step)
-                    self._remember(step)
-                await stream.send(sse_frame(step))
-
-    async def _list(self, request: Request, respond: Responder) -> None:
-        cursor = request.first("page")
-        if cursor is None:
-            pages = self._listings[min(self._lists, len(self._listings) - 1)] if self._listings else (self.log[:],)
-            self._lists += 1
-        else:
-            pages = self._cursors[cursor]
-        while pages and isinstance(pages[0], Pause | Until):
-            await self._wait(pages[0])
-            pages = pages[1:]
-        page, *rest = pages or ([],)
-        for event in page:
-            self._show(event)
-        following = None
-        if rest:
-            following = f"page-{next(self._page)}"
-            self._cursors[following] = tuple(rest)
-        await respond.json(200, {"data": list(page), "next_page": following})
-
-    async def _post(self, request: Request, respond: Responder) -> None:
-        number = len(self.posts)
-        sent = request.json()["events"]
-        assert len(sent) == 1, f"one input per request, not {sent}"
-        self.posts.append(sent[0])
-        self.post_times.append(trio.current_time())
-        answer = self._answers[number] if number < len(self._answers) else 200
-        for pause in answer[:-1] if isinstance(answer, tuple) else ():
-            await self._wait(pause)
-        answer = answer[-1] if isinstance(answer, tuple) else answer
-        refused = Status(answer) if isinstance(answer, int) and answer not in (200, 202) else answer
-        queued = {"id": f"p{number + 1}", **sent[0], "processed_at": None}
-        if not isinstance(refused, Status):
-            self.log.append({**queued, "processed_at": NOW})
-        self._posted.unpark_all()
-        if isinstance(refused, Status):
-            await _refuse(refused, respond)
-        elif answer is LOST:
-            await respond.lose()
-        elif answer is MUTE:
-            await trio.sleep_forever()
-        elif answer == 202:
-            await respond.bytes(202, b"")
-        else:
-            await respond.json(200, {"data": [queued]})
-
-    def _show(self, event: Event) -> None:
-        if "id" not in event or all(event["id"] != known.get("id") for known in self.order):
-            self.order.append(event)
-
-    def _remember(self, event: Event) -> None:
-        if all(event.get("id", "") != known.get("id") for known in self.log):
-            self.log.append(event)
-
-    def _logged_status(self) -> str:
-        """What the session says of itself: its last status; running once there is input that no status has followed."""
-        told = [e["type"] for e in self.log if e["type"].startswith(("session.status_", "user."))]
-        if not told:
-            return "idle"
-        return "running" if told[-1].startswith("user.") else str(told[-1].removeprefix("session.status_"))
-
-
-async def _refuse(status: Status, respond: Responder) -> None:
-    body = {"type": "error", "error": {"type": "api_error", "message": f"refused with {status.code}"}}
-    await respond.json(status.code, body, status.headers)
-
-
-async def _finish(ending: Ending, stream: StreamResponse) -> None:
-    match ending.how:
-        case "drop":
-            await stream.reset()
-        case "eof":
-            await stream.end()
-        case "hang":
-            await trio.sleep_forever()
 
 
 # --- what the tests see of it -----------------------------------------------------------------------------------------
@@ -341,7 +108,7 @@ class Served:
     """A script that is being served."""
 
     server: WireServer
-    script: Script
+    script: Script | Fleet
     client: maa.ClaudeClient
 
     @property
@@ -403,6 +170,7 @@ class Played:
 
     @property
     def script(self) -> Script:
+        assert isinstance(self.served.script, Script)
         return self.served.script
 
     @property
@@ -447,13 +215,9 @@ def _name(event: Event) -> str:
     return str(event.get("id", event["type"]))
 
 
-def _drain(channel: trio.MemoryReceiveChannel[maa.SessionResult]) -> list[maa.SessionResult]:
-    found = []
-    while True:
-        try:
-            found.append(channel.receive_nowait())
-        except (trio.WouldBlock, trio.EndOfChannel):
-            return found
+def _gaps(times: Iterable[float]) -> list[float]:
+    """The seconds from each to the next."""
+    return [round(later - earlier, 6) for earlier, later in itertools.pairwise(times)]
 
 
 # --- the words --------------------------------------------------------------------------------------------------------
@@ -464,9 +228,9 @@ class Wire:
 
     OK, HB, LOST, MUTE, DROP, EOF, HANG = OK, HB, LOST, MUTE, DROP, EOF, HANG
     Pause, Posts, Until, Missed, Status = Pause, Posts, Until, Missed, Status
-    Script, Recorder = Script, Recorder
+    Script, Fleet, Recorder = Script, Fleet, Recorder
     SESSION, NOW = SESSION, NOW
-    frame = staticmethod(sse_frame)
+    frame, drain, gaps = staticmethod(sse_frame), staticmethod(drained), staticmethod(_gaps)
 
     def __init__(self) -> None:
         self._ids = itertools.count(1)
@@ -554,7 +318,7 @@ def w() -> Wire:
 
 
 @asynccontextmanager
-async def _serve(script: Script, *, transport: Any = "memory", **client_options: Any) -> AsyncIterator[Served]:
+async def _serve(script: Script | Fleet, *, transport: Any = "memory", **client_options: Any) -> AsyncIterator[Served]:
     async with (
         open_wire_server(script, transport=transport) as server,
         server.client(**client_options) as client,
@@ -601,7 +365,7 @@ def play(mode: Mode) -> Callable[..., Awaitable[Played]]:
                     await _PLAYERS[mode](played, prompt, then, given)
                 except maa.ManagedAgentsError as error:
                     played.error = error
-            played.notified = _drain(hears)
+            played.notified = drained(hears)
         if check:
             played.check(order=order)
         return played
@@ -627,7 +391,7 @@ async def _start(played: Played, prompt: Any, then: float, options: dict[str, An
             played.took = round(trio.current_time() - played.began, 6)
         failure = played.result.error.exception if played.result.error else None
         await trio.sleep(then)
-        played.subscribed = [played.result, *_drain(terminals)]
+        played.subscribed = [played.result, *drained(terminals)]
         played.status = session.status()
         if failure is not None:
             raise failure
@@ -640,7 +404,7 @@ async def _ask(played: Played, prompt: Any, then: float, options: dict[str, Any]
         finally:
             played.took = round(trio.current_time() - played.began, 6)
             await trio.sleep(then)
-            played.subscribed = _drain(terminals)
+            played.subscribed = drained(terminals)
             played.status = session.status()
 
 

@@ -48,6 +48,8 @@ from managed_agents_actors.testing import (
     wait,
 )
 
+from ..channels import drained
+
 Event: TypeAlias = dict[str, Any]
 
 # How the two requests of a case are made: only the first, as a run; one after the other; the second before the first
@@ -367,7 +369,7 @@ async def _follow_up(case: Case, options: dict[str, Any]) -> None:
     async with maa.open_session(claude_managed_agents, **options) as session, session.subscribe() as terminals:
         for content in (case.agent.outcome or FIRST, SECOND):
             case.results.append(await session.ask(content))
-        case.subscribed = _drained(terminals)
+        case.subscribed = drained(terminals)
 
 
 async def _queued(case: Case, options: dict[str, Any]) -> None:
@@ -377,16 +379,7 @@ async def _queued(case: Case, options: dict[str, Any]) -> None:
     ):
         second = await session.ask(SECOND)
         case.results = [await terminals.receive(), second]
-        case.subscribed = [case.results[0], *_drained(terminals)]
-
-
-def _drained(channel: trio.MemoryReceiveChannel[maa.SessionResult]) -> list[maa.SessionResult]:
-    found = []
-    while True:
-        try:
-            found.append(channel.receive_nowait())
-        except trio.WouldBlock:
-            return found
+        case.subscribed = [case.results[0], *drained(terminals)]
 
 
 PLAYERS = {"run": _run, "follow_up": _follow_up, "queued": _queued}

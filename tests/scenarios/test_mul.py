@@ -326,6 +326,29 @@ async def test_mul_06_a_rejected_kickoff_ends_a_run(w: Any, serve: Any, autojump
     assert script.posts == [_user("go")]
 
 
+@pytest.mark.parametrize("code", [400, 413, 422])
+async def test_mul_06_a_queued_message_that_is_rejected_is_told_to_the_subscribers(
+    w: Any, serve: Any, code: int, autojump_clock: MockClock
+) -> None:
+    script = w.Script().stream(w.OK, w.Posts(1), w.Pause(5), *_turn(w, 1, 1)[1:], *_turn(w, 3, 3)).answers(200, code)
+    async with (
+        serve(script) as served,
+        maa.open_session(claude_managed_agents, handler=w.Recorder(), **served.options) as session,
+        session.subscribe() as terminals,
+    ):
+        await session.message("fine")
+        assert await session.message("bad") == "queued"
+        assert await session.message("fine again") == "queued"
+        heard = [await terminals.receive() for _ in range(3)]
+        await trio.sleep(60)
+        with pytest.raises(trio.WouldBlock):
+            terminals.receive_nowait()
+        assert session.status().phase == "live"
+    assert [result.text for result in heard] == ["answer 1", "", "answer 3"]
+    assert [result.error and type(result.error.exception) for result in heard] == [None, maa.InvalidRequestError, None]
+    assert [event["content"][0]["text"] for event in script.posts] == ["fine", "bad", "fine again"]
+
+
 # --- MUL-07 -----------------------------------------------------------------------------------------------------------
 
 
@@ -384,3 +407,46 @@ async def test_mul_07_ambiguous_message_that_was_not_taken(
     assert sent == ("delivered" if how == "message" else second)
     assert [event["content"][0]["text"] for event in script.posts] == ["go", "maybe", "maybe"]
     assert (second.text, second.turns, list(second.events)) == ("two", 1, new)
+
+
+@pytest.mark.parametrize("taken", [True, False])
+async def test_mul_07_an_older_message_of_the_same_words_is_no_sign(
+    w: Any, serve: Any, *, taken: bool, autojump_clock: MockClock
+) -> None:
+    past = [w.user("again", id="p1"), w.run(), w.msg("m1", "one"), w.idle("end")]
+    new = [w.user("again", id="p2" if taken else "p3"), w.run(), w.msg("m2", "two"), w.idle("end")]
+    script = w.Script().stream(w.OK, w.Posts(1), *past, w.Posts(2 if taken else 3), w.Pause(5), *new)
+    script.answers(200, w.LOST).listing([*past, *new[:1]] if taken else past)
+    async with (
+        serve(script) as served,
+        maa.open_session(claude_managed_agents, handler=w.Recorder(), reconnect=STEADY, **served.options) as session,
+    ):
+        first = await session.ask("again")
+        second = await session.ask("again")
+    assert len(script.posts) == (2 if taken else 3)
+    assert (first.text, list(first.events)) == ("one", past)
+    assert (second.text, list(second.events)) == ("two", new)
+
+
+@pytest.mark.parametrize("taken", [True, False])
+async def test_mul_07_the_stream_is_lost_with_the_answer(
+    w: Any, serve: Any, *, taken: bool, autojump_clock: MockClock
+) -> None:
+    past = [w.user("go", id="p1"), w.run(), w.msg("m1", "one"), w.idle("end")]
+    new = [w.user("maybe", id="p2" if taken else "p3"), w.run(), w.msg("m2", "two"), w.idle("end")]
+    script = w.Script().stream(w.OK, w.Posts(1), *past, w.Posts(2), w.DROP).answers(200, w.LOST)
+    script.listing([*past, *new[:2]] if taken else past)
+    script.stream(w.OK, *(new[2:] if taken else [w.Posts(3), *new]))
+    async with (
+        serve(script) as served,
+        maa.open_session(claude_managed_agents, handler=w.Recorder(), reconnect=STEADY, **served.options) as session,
+        session.subscribe() as terminals,
+    ):
+        await session.ask("go")
+        second = await session.ask("maybe")
+        await trio.sleep(60)
+        assert [(await terminals.receive()).text for _ in range(2)] == ["one", "two"]
+        with pytest.raises(trio.WouldBlock):
+            terminals.receive_nowait()
+    assert len(script.posts) == (2 if taken else 3)
+    assert list(second.events) == new

@@ -61,8 +61,9 @@ async def test_sse_07_comments_and_pings(w: Any, play: Any, autojump_clock: Mock
     alive: list[Any] = []
     for _ in range(15):
         alive += [w.HB, w.Pause(30.0), ping, w.Pause(30.0), spaced, b":\n", b"\n\n", b"data:\n\n"]
-    events = [w.run(), w.msg("m1", "x"), w.idle("end")]
-    played = await play(w.Script().stream(w.OK, w.Posts(1), *alive, *events), timeout=950.0)
+    first, last = w.user(id="p1"), [w.run(), w.msg("m1", "x"), w.idle("end")]
+    events = [first, *last]
+    played = await play(w.Script().stream(w.OK, w.Posts(1), first, *alive, *last), timeout=950.0)
     assert list(played.result.events) == played.handler.events == events
     assert played.stream_times == [0.0]
     assert played.took == 900.0

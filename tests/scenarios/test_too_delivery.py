@@ -185,10 +185,11 @@ async def test_too_10_a_remainder_idle_that_is_real(w: Any, play: Any, autojump_
 async def test_too_10_a_result_that_was_taken_and_lost(w: Any, play: Any, autojump_clock: MockClock) -> None:
     # The server acknowledged the result, never recorded it, and asks again.
     events = [w.run(), w.ctu("u2"), w.idle("req", "u2")]
+    again = w.idle("req", "u2")
     script = w.Script().stream(
-        w.OK, w.Posts(1), *events, w.Posts(2), w.idle("req", "u2"), w.Posts(3), w.res("u2"), w.run(), w.idle("end")
+        w.OK, w.Posts(1), *events, w.Posts(2), again, w.Posts(3), w.res("u2"), w.run(), w.idle("end")
     )
-    script.listing(events)
+    script.listing([*events, again])
     played = await play(script, unresolved_after=4.0)
     assert played.handler.call_ids == ["u2"]
     assert played.post_times == [0.0, 0.0, 4.0]
