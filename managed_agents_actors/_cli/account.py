@@ -16,7 +16,15 @@ WIDTH: Final = 100  # columns; wider lines are hard to read
 INDENT: Final = " " * 18
 
 BOLD, DIM, RED, GREEN, YELLOW, CYAN = "1", "2", "31", "32", "33", "36"
-COLOURS: Final = {"you": BOLD, "agent": CYAN, "tool": GREEN, "stream": YELLOW, "passed": GREEN, "FAILED": RED}
+COLOURS: Final = {
+    "you": BOLD,
+    "agent": CYAN,
+    "tool": GREEN,
+    "stream": YELLOW,
+    "actor": YELLOW,
+    "passed": GREEN,
+    "FAILED": RED,
+}
 
 
 class JsonAccount:
@@ -66,6 +74,10 @@ def _lines(note: Note) -> Iterator[tuple[str, str]]:
         case "reconnected":
             missed = ", ".join(note["recovered"]) or "nothing"
             yield "stream", f"BACK after {note['seconds']:.2f} s; read from the history: {missed}"
+        case "crash":
+            yield "actor", f"CRASHED: {note['error']}"
+        case "restarted":
+            yield "actor", "RESTARTED by its supervisor, onto the same session"
         case "result":
             yield from _result_lines(note)
 
@@ -91,7 +103,7 @@ def _result_lines(note: Note) -> Iterator[tuple[str, str]]:
         yield "FAILED", problem
     if not note["problems"]:
         checked = f"each tool ran once, each result was sent once, and all {note['events']} events arrived once"
-        yield "passed", f"the stream was lost, and yet {checked}, in order"
+        yield "passed", f"the stream was lost, the actor crashed, and yet {checked}, in order"
 
 
 def _text(event: Mapping[str, Any]) -> str:

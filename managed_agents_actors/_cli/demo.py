@@ -1,10 +1,12 @@
-"""The demonstration: a session whose stream is lost while its tools run, told as it happens and then checked.
+"""The demonstration: a session that loses its stream, and then its actor, told as it happens and then checked.
 
-It uses what every user of the library has: the simulator with a fault plan, a session, a handler that watches events.
+It uses what every user of the library has: the simulator with a fault plan, a supervisor, a session, a handler that
+watches events.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -12,11 +14,21 @@ from typing import Any, Final
 import trio
 
 from .._errors import SessionError
-from .._model import EventContext, ReconnectPolicy, SessionResult, ToolContext
+from .._model import EventContext, ReconnectPolicy, SessionResult, SessionStatus, ToolContext
 from .._session.handle import Session
-from .._session.run import open_session
+from .._session.supervisor import open_supervisor
 from ..providers import claude_managed_agents
-from ..testing import ClaudeSimulator, DropStream, Fault, FaultPlan, Turn, open_claude_simulator
+from ..testing import (
+    ClaudeSimulator,
+    CrashSession,
+    Delay,
+    DropStream,
+    EndStream,
+    Fault,
+    FaultPlan,
+    Turn,
+    open_claude_simulator,
+)
 from .account import Note
 from .verdict import Evidence, problems
 
@@ -74,7 +86,12 @@ SCENARIO: Final = Scenario(
     },
     # Two statuses, the message, the model request's start, the agent's text, two calls, the request's end, three
     # events of waiting, and the first result: what follows goes down with the connection, while the second tool runs.
-    faults=(Fault(on="stream", action=DropStream(after_events=12)),),
+    # Then the second result is sent, and the actor dies before it can know whether the server has taken it.
+    faults=(
+        Fault(on="stream", action=DropStream(after_events=12)),
+        Fault(on="send_events", action=Delay(seconds=0.1), nth=3),
+        Fault(on="send_events", action=CrashSession(when="after"), nth=3),
+    ),
     text="Pack light: 24 degrees and sunny. MA 204 leaves on time, at 09:40 from gate B12.",
 )
 
@@ -96,6 +113,7 @@ class Narrator:
         self._session: Session | None = None
         self._lost_at: float | None = None
         self._recovered: list[str] = []
+        self._restarting = False
 
     def note(self, type: str, **fields: Any) -> None:
         """Show a note of this type, with the seconds since the beginning."""
@@ -123,6 +141,14 @@ class Narrator:
             self._look_at_stream()
         self.note("event", origin=context.origin, event=event)
 
+    def supervised(self, name: str, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+        """Note what the supervisor tells of the session's actor."""
+        if name == "supervisor.child_exited" and metadata["exit"].kind == "crashed":
+            self.note("crash", error=str(metadata["exit"].error.__cause__))
+            self._restarting = True
+        elif name == "supervisor.child_restarted":
+            self.note("restarted", restarts=measurements["restarts"])
+
     async def watch_stream(self, session: Session) -> None:
         """Note when the stream is lost and when it is back, until cancelled."""
         self._session = session
@@ -134,7 +160,9 @@ class Narrator:
         if self._session is None:
             return
         status, now = self._session.status(), trio.current_time()
-        if status.phase == "reconnecting" and self._lost_at is None:
+        if self._restarting:
+            self._restarting = status.phase != "live"  # an actor that is new to the session has lost no stream
+        elif status.phase == "reconnecting" and self._lost_at is None:
             self._lost_at = now
             running = [name for name, call_id in self.runs if call_id in status.tools_running]
             self.note("drop", tools_running=running)
@@ -152,15 +180,18 @@ async def demonstrate(scenario: Scenario, show: Callable[[Note], None]) -> list[
 async def play(scenario: Scenario, simulator: ClaudeSimulator, show: Callable[[Note], None]) -> list[str]:
     """Play a scenario against an open simulator, show what happens, and say what went wrong, if anything did."""
     narrator = Narrator(scenario, show)
-    result, reconnects = await _converse(scenario, simulator, narrator)
+    result, status = await _converse(scenario, simulator, narrator)
+    fired = Counter(type(fault.fault.action) for fault in simulator.faults.fired)
     evidence = Evidence(
         expected_text=scenario.text,
         expected_tools=tuple(scenario.tools),
         result=result,
         shown=narrator.shown,
         runs=narrator.runs,
-        reconnects=reconnects,
-        drops=len(simulator.faults.fired),
+        reconnects=status.reconnects,
+        restarts=status.restarts,
+        drops=fired[DropStream] + fired[EndStream],
+        crashes=fired[CrashSession],
         log=simulator.session(result.session_id or "").events,
         requests=simulator.requests,
     )
@@ -174,16 +205,21 @@ async def play(scenario: Scenario, simulator: ClaudeSimulator, show: Callable[[N
         usage={key: value for key, value in asdict(result.usage).items() if key != "raw"},
         turns=result.turns,
         events=len(result.events),
-        reconnects=reconnects,
+        reconnects=status.reconnects,
+        restarts=status.restarts,
     )
     return wrong
 
 
-async def _converse(scenario: Scenario, simulator: ClaudeSimulator, narrator: Narrator) -> tuple[SessionResult, int]:
+async def _converse(
+    scenario: Scenario, simulator: ClaudeSimulator, narrator: Narrator
+) -> tuple[SessionResult, SessionStatus]:
     """Have the one request; a request that fails gives the partial result that its error carries."""
     async with (
         simulator.client() as client,
-        open_session(
+        open_supervisor(on_event=narrator.supervised) as supervisor,
+    ):
+        session = await supervisor.start_session(
             claude_managed_agents,
             client=client,
             agent=simulator.agent_id,
@@ -191,14 +227,14 @@ async def _converse(scenario: Scenario, simulator: ClaudeSimulator, narrator: Na
             handler=narrator,
             timeout=TIMEOUT,
             reconnect=RECONNECT,
-        ) as session,
-        trio.open_nursery() as nursery,
-    ):
-        nursery.start_soon(narrator.watch_stream, session)
-        try:
-            result = await session.ask(scenario.prompt)
-        except SessionError as error:
-            result = error.result
-        nursery.cancel_scope.cancel()
-    # Leaving the session has waited until the handler was shown every event.
-    return result, session.status().reconnects
+        )
+        simulator.faults.bind(session)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(narrator.watch_stream, session)
+            try:
+                result = await session.ask(scenario.prompt)
+            except SessionError as error:
+                result = error.result
+            nursery.cancel_scope.cancel()
+    # Leaving the supervisor has waited until the handler was shown every event.
+    return result, session.status()

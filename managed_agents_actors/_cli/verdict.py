@@ -27,7 +27,9 @@ class Evidence:
         shown: The events shown to the handler, in order.
         runs: Each run of a tool: its name and the call's id.
         reconnects: Streams the session opened after its first.
+        restarts: Actors that took another one's place.
         drops: Resets that the server performed.
+        crashes: Crashes of an actor that were planned and came.
         log: The server's events, in order.
         requests: The requests the server got, in order.
     """
@@ -38,7 +40,9 @@ class Evidence:
     shown: Sequence[Event]
     runs: Sequence[tuple[str, str]]
     reconnects: int
+    restarts: int
     drops: int
+    crashes: int
     log: Sequence[Event]
     requests: Sequence[RecordedRequest]
 
@@ -60,9 +64,14 @@ def _wrong_stream(evidence: Evidence) -> Iterator[str]:
     attached = sum(request.path.endswith("/events/stream") for request in evidence.requests)
     if evidence.drops < 1:
         yield "the stream was never lost"
-    elif evidence.reconnects != evidence.drops or attached != evidence.drops + 1:
+    if evidence.crashes < 1:
+        yield "the actor never crashed"
+    elif evidence.restarts != evidence.crashes:
+        yield f"the actor crashed {evidence.crashes} times, but was restarted {evidence.restarts} times"
+    losses = evidence.drops + evidence.crashes
+    if evidence.reconnects != losses or attached != losses + 1:
         opened = f"{attached} times, with {evidence.reconnects} reconnects"
-        yield f"the stream was lost {evidence.drops} times, but opened {opened}"
+        yield f"the stream was lost {losses} times, but opened {opened}"
 
 
 def _wrong_tools(evidence: Evidence) -> Iterator[str]:

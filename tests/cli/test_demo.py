@@ -67,10 +67,12 @@ def test_the_demo_passes_and_tells_the_story(printed: subprocess.CompletedProces
         "stream    LOST",
         "tool      get_flight ran for 0.5",
         "stream    BACK",
+        "actor     CRASHED",
+        "actor     RESTARTED",
         "session   result taken by the server: MA 204",
         f"agent     {SCENARIO.text}",
         "result    end_turn after 2 turns, 240 input and 48 output tokens",
-        "passed    the stream was lost",
+        "passed    the stream was lost, the actor crashed",
     ]
     places = [printed.stdout.find(line) for line in story]
     assert -1 not in places, printed.stdout
@@ -87,8 +89,8 @@ def test_json_is_one_object_per_line_with_events_and_result() -> None:
     run = subprocess.run([*COMMAND, "demo", "--json"], capture_output=True, text=True, timeout=60, check=True)
     notes = [json.loads(line) for line in run.stdout.splitlines()]
     types = [note["type"] for note in notes]
-    assert {"event", "tool", "drop", "reconnected", "result"} == set(types)
-    assert types.index("drop") < types.index("reconnected")
+    assert {"event", "tool", "drop", "reconnected", "crash", "restarted", "result"} == set(types)
+    assert types.index("drop") < types.index("reconnected") < types.index("crash") < types.index("restarted")
     assert [note["at"] for note in notes] == sorted(note["at"] for note in notes)
     assert (types[-1], notes[-1]["ok"], notes[-1]["problems"]) == ("result", True, [])
     assert notes[-1]["events"] == types.count("event")
@@ -102,7 +104,8 @@ async def test_what_is_recovered_is_what_was_lost(play_in_memory: Play, autojump
     assert drop["tools_running"] == ["get_flight"]
     assert back["recovered"] == ["session.thread_status_idle", "session.usage", "session.status_idle"]
     assert back["seconds"] == pytest.approx(0.4, abs=0.02)
-    recovered = [note["event"]["type"] for note in notes if note.get("origin") == "history"]
+    before = notes[: notes.index(back)]
+    recovered = [note["event"]["type"] for note in before if note.get("origin") == "history"]
     assert recovered == back["recovered"]
 
 
@@ -118,27 +121,33 @@ async def test_a_result_waits_until_the_stream_is_back(play_in_memory: Play, aut
     assert order == ["tool", "user.custom_tool_result", "drop", "tool", "reconnected", "user.custom_tool_result"]
 
 
-@pytest.mark.parametrize("after_events", [0, 1, 3, 5, 6, 7, 8, 9, 11, 12, 16, 20, 23])
+@pytest.mark.parametrize(
+    ("nth", "after_events"), [*((1, count) for count in (0, 1, 3, 5, 6, 7, 8, 9, 11, 12)), (2, 0), (2, 1), (2, 4)]
+)
 @pytest.mark.parametrize("action", [DropStream, EndStream])
 async def test_wherever_the_stream_is_lost_nothing_is(
-    action: type[DropStream | EndStream], after_events: int, play_in_memory: Play, autojump_clock: MockClock
+    action: type[DropStream | EndStream], nth: int, after_events: int, play_in_memory: Play, autojump_clock: MockClock
 ) -> None:
-    faults = (Fault(on="stream", action=action(after_events=after_events)),)
+    """On the first stream, before the actor crashes; or on the second, which its successor attached."""
+    faults = (Fault(on="stream", action=action(after_events=after_events), nth=nth), *SCENARIO.faults[1:])
     problems, _ = await play_in_memory(replace(SCENARIO, faults=faults))
     assert problems == []
 
 
-async def test_a_stream_that_was_never_lost_is_no_demonstration(
-    play_in_memory: Play, autojump_clock: MockClock
+@pytest.mark.parametrize(
+    ("kept", "missing"), [(slice(1), "the actor never crashed"), (slice(1, None), "the stream was never lost")]
+)
+async def test_what_was_never_lost_is_no_demonstration(
+    kept: slice, missing: str, play_in_memory: Play, autojump_clock: MockClock
 ) -> None:
-    problems, _ = await play_in_memory(replace(SCENARIO, faults=()))
-    assert problems == ["the stream was never lost"]
+    problems, _ = await play_in_memory(replace(SCENARIO, faults=SCENARIO.faults[kept]))
+    assert problems == [missing]
 
 
 async def test_a_drop_that_was_planned_but_never_came_is_noticed(
     play_in_memory: Play, autojump_clock: MockClock
 ) -> None:
-    late = (Fault(on="stream", action=DropStream(after_events=10_000)),)
+    late = (Fault(on="stream", action=DropStream(after_events=10_000)), *SCENARIO.faults[1:])
     problems, _ = await play_in_memory(replace(SCENARIO, faults=late))
     assert problems == ["the stream was never lost"]
 
@@ -176,4 +185,4 @@ def test_a_wrong_result_is_exit_status_1(capsys: pytest.CaptureFixture[str]) -> 
 def test_a_wrong_result_is_exit_status_1_with_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--json"], scenario=without_delays(faults=(), text="no")) == 1
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert (result["ok"], len(result["problems"])) == (False, 2)
+    assert (result["ok"], len(result["problems"])) == (False, 3)

@@ -34,10 +34,12 @@ GOOD = Evidence(
     result=SessionResult(terminal="end_turn", last_text="done", events=LOG),
     shown=LOG,
     runs=(("look", "2"),),
-    reconnects=1,
+    reconnects=2,
+    restarts=1,
     drops=1,
+    crashes=1,
     log=LOG,
-    requests=(ATTACH, ATTACH, POST),
+    requests=(ATTACH, ATTACH, ATTACH, POST),
 )
 
 
@@ -55,7 +57,9 @@ def test_good_evidence_has_no_problems() -> None:
         (lambda: with_result(terminal="terminated"), "the request ended with 'terminated'"),
         (lambda: with_result(last_text=""), "the final text is ''"),
         (lambda: replace(GOOD, drops=0), "never lost"),
-        (lambda: replace(GOOD, reconnects=0), "opened 2 times, with 0 reconnects"),
+        (lambda: replace(GOOD, crashes=0), "never crashed"),
+        (lambda: replace(GOOD, restarts=0), "crashed 1 times, but was restarted 0 times"),
+        (lambda: replace(GOOD, reconnects=0), "opened 3 times, with 0 reconnects"),
         (lambda: replace(GOOD, requests=(ATTACH, POST)), "opened 1 times"),
         (lambda: replace(GOOD, runs=()), "the tools that ran are []"),
         (lambda: replace(GOOD, runs=GOOD.runs * 2), "the tools that ran are ['look', 'look']"),
