@@ -15,6 +15,7 @@ from managed_agents_actors.testing import (
     Fault,
     FaultPlan,
     RecordingHandler,
+    RefuseWith,
     ask,
     call_tool,
     call_tools,
@@ -232,3 +233,29 @@ async def test_a_policy_that_was_asked_is_asked_again(simulate: Any, autojump_cl
         await trio.sleep(5.0)
         assert len(asked) == 2
         assert [event["type"] for event in place.inputs(session)].count("user.tool_confirmation") == 1
+
+
+@pytest.mark.parametrize("storm", [0, 3])
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_verdict_that_was_on_its_way_is_looked_up_and_the_policy_not_asked_anew(
+    when: Any, storm: int, simulate: Any, autojump_clock: MockClock
+) -> None:
+    class Careful(RecordingHandler):
+        asked = 0
+
+        async def handle_confirmation(self, use: maa.ToolUse, context: maa.ToolContext) -> str:
+            self.asked += 1
+            return "allow"
+
+    faults = [Fault(on="send_events", sending="user.tool_confirmation", action=CrashSession(when=when))]
+    if storm:
+        faults.append(Fault(on="list_events", action=RefuseWith(429, retry_after=30.0), times=storm))
+    plan, careful = FaultPlan(faults), Careful()
+    async with simulate([[ask("bash"), say("Done.")]], faults=plan) as place, maa.open_supervisor() as supervisor:
+        session = await start(supervisor, place, careful)
+        plan.bind(session)
+        assert (await session.ask("go")).text == "Done."
+        posted = [r.status for r in place.simulator.requests if r.body and "tool_confirmation" in str(r.body)]
+    assert careful.asked == 1
+    assert posted.count(200) == 1
+    assert 400 not in posted

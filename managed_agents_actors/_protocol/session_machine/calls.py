@@ -34,9 +34,10 @@ class Calls:
         self._postman = postman
         self.abandoned: set[str] = set() if handover is None else set(handover.abandoned)
         self.begun: set[str] = set() if handover is None else set(handover.begun)
-        # An answer that was perhaps taken is in hand, and is looked up first.
+        # An answer or a verdict that was perhaps taken is in hand, and is looked up first.
         sent = () if handover is None else handover.answers_sent()
-        self._taken: set[str] = self.abandoned | {answer.use.id for answer in sent}
+        decided = set() if handover is None else handover.verdicts_sent()
+        self._taken: set[str] = self.abandoned | {answer.use.id for answer in sent} | decided
         self._asked: set[str] = set()
         self._problems: dict[str, str] = {}
         self.running: set[str] = set()

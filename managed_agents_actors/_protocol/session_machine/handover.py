@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 from ..consolidate import SeenEvents
 from ..ledger import Ledger
-from ..mail import Answer, Token
+from ..mail import Answer, Confirmation, Token
 from ..outbox import Outbox
 from .requests import Request
 
@@ -55,6 +55,11 @@ class Handover:
         """The answers that were perhaps taken, and are still wanted."""
         sent = [delivery for delivery in self.outbox if delivery.attempts and not delivery.unwanted]
         return [delivery.input for delivery in sent if isinstance(delivery.input, Answer)]
+
+    def verdicts_sent(self) -> set[str]:
+        """The gated calls whose verdict was perhaps taken: it is sent again if it was not, and nobody asked anew."""
+        sent = [delivery.input for delivery in self.outbox if delivery.attempts and not delivery.unwanted]
+        return {verdict.tool_use_id for verdict in sent if isinstance(verdict, Confirmation)}
 
     def tokens(self) -> set[Token]:
         """Everybody who waits for something that is handed over."""
