@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeGuard
 
 from ._errors import ConfigurationError
 
@@ -369,7 +369,7 @@ class ReconnectPolicy:
         return retry_after + self.jitter * draw * min(grown, self.max - retry_after)
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Whether this is a number that a float can hold: no boolean, no NaN, no huge integer."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False

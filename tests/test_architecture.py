@@ -29,6 +29,7 @@ LAYERS: tuple[set[str], ...] = (
     {"claude", "agentcore"},
     {"providers", "artifacts"},
     {"provisioning", "_session"},
+    {"agent_core"},
     {"host"},
     {"testing"},
     {"_cli"},
@@ -54,8 +55,8 @@ THIRD_PARTY: dict[str, set[str] | None] = {
 LAZY = {"pydantic", "docstring_parser"}
 
 # The only modules of the standard library that the pure core may know: none of them can do I/O, tell time or draw.
-PURE_MODULES = {"__future__", "collections", "copy", "dataclasses", "enum", "functools", "itertools", "json", "math"}
-PURE_MODULES |= {"re", "typing", "urllib.parse"}
+PURE_MODULES = {"__future__", "binascii", "collections", "copy", "dataclasses", "enum", "functools", "itertools"}
+PURE_MODULES |= {"json", "math", "re", "struct", "typing", "urllib.parse"}
 IMPURE_CALLS = {"open", "input", "print", "uuid1", "uuid4"}
 IMPURE_METHODS = {"now", "utcnow", "today", "uuid1", "uuid4"}
 

@@ -13,11 +13,9 @@ from __future__ import annotations
 from typing import Any
 
 from .codec import decode_json
-from .sse import MAX_FRAME_BYTES, DecodeFailure, SSEDecoder, SSEFrame
+from .sse import MAX_FRAME_BYTES, MAX_SHOWN_NAME, DecodeFailure, SSEDecoder, SSEFrame
 
 __all__ = ["ClaudeStreamDecoder", "DecodeFailure"]
-
-MAX_SHOWN_NAME = 100  # of an event name in a message; real ones stay under 40 characters
 
 
 class ClaudeStreamDecoder:

@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 from .._model import Event, ResultError, ToolUse
 from .facts import (
     Answered,
+    Broken,
     Called,
     Classify,
     Decided,
@@ -159,6 +160,8 @@ class SessionLog:
                 return self._close([i for i, use in self.calls.items() if thread_id in (None, use.thread_id)])
             case ThreadEnded(thread_id=thread_id):
                 return self._close([i for i, use in self.calls.items() if use.thread_id == thread_id])
+            case Broken():
+                return self._break_off()
             case Failed(error=error):
                 self.error = error
                 self.doomed = error.retry_status == "terminal"
@@ -192,6 +195,13 @@ class SessionLog:
             self.waiting_for = ()
             return ()
         self.waiting_for = None
+        closed = self._close(list(self.calls))
+        self._answered.clear()
+        return closed
+
+    def _break_off(self) -> tuple[str, ...]:
+        self.status, self.stopped, self.waiting_for = "idle", None, None
+        self.unread_input = self.doomed = False
         closed = self._close(list(self.calls))
         self._answered.clear()
         return closed

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
+from .._errors import ManagedAgentsError
 from .._model import Event, OutcomeResult, ResultError, Terminal, ToolUse
 
 Blocks: TypeAlias = tuple[Mapping[str, Any], ...]
@@ -83,9 +84,10 @@ class Decided:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """A model request ended and cost these tokens."""
+    """A model request ended and cost these tokens; ``raw`` is how the provider counts them, if it has other names."""
 
     usage: Mapping[str, Any]
+    raw: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,18 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class Broken:
+    """The work on the request has broken off for good: the session goes on, the request does not."""
+
+    error: ManagedAgentsError
+
+
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """The work since the session last began to run was in vain: it begins again, and nothing of it counts."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The session is over for good: terminated (its record stays) or deleted (nothing stays)."""
 
@@ -177,12 +191,24 @@ Fact: TypeAlias = (
     | ThreadStarted
     | ThreadEnded
     | Failed
+    | Broken
+    | Restarted
     | Ended
 )
 
 Classify: TypeAlias = Callable[[Event], Fact]
 
+# The type of an event that a provider module puts between the provider's own, to say what follows from them. It holds
+# its fact, and nobody is shown it.
+OWN_EVENT: Final = "managed_agents.fact"
+
 NOTHING = Nothing()
 RUNNING = Running()
 ACTIVITY = Activity()
 MODEL_REQUESTED = Activity(begins=True)
+RESTARTED = Restarted()
+
+
+def own_event(event_id: str, fact: Fact) -> Event:
+    """Make an event of a provider module's own."""
+    return {"type": OWN_EVENT, "id": event_id, "fact": fact}

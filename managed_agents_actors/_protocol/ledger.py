@@ -6,11 +6,12 @@ concatenate to exactly its text. Appending is constant work; only a snapshot tou
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from .._model import Event, OutcomeResult, ResultError, SessionResult, Terminal, ToolUse, TurnResult, Usage
-from .facts import Answered, Called, Fact, Graded, PreviewText, Said, Spent, UserSpoke
+from .facts import Answered, Called, Fact, Graded, PreviewText, Restarted, Running, Said, Spent, UserSpoke
 
 # Text blocks and messages are set apart by a line break, in the text and in the deltas alike.
 _SEPARATOR = "\n"
@@ -21,14 +22,14 @@ def _count(usage: Mapping[str, Any], key: str) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
-def sum_usage(raw: list[Mapping[str, Any]]) -> Usage:
-    """Add up the provider's usage objects."""
+def sum_usage(spent: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Usage:
+    """Add up what model requests have cost: each as its counts, and as the provider told them."""
     return Usage(
-        input_tokens=sum(_count(usage, "input_tokens") for usage in raw),
-        output_tokens=sum(_count(usage, "output_tokens") for usage in raw),
-        cache_read_input_tokens=sum(_count(usage, "cache_read_input_tokens") for usage in raw),
-        cache_creation_input_tokens=sum(_count(usage, "cache_creation_input_tokens") for usage in raw),
-        raw=tuple(raw),
+        input_tokens=sum(_count(usage, "input_tokens") for usage, _ in spent),
+        output_tokens=sum(_count(usage, "output_tokens") for usage, _ in spent),
+        cache_read_input_tokens=sum(_count(usage, "cache_read_input_tokens") for usage, _ in spent),
+        cache_creation_input_tokens=sum(_count(usage, "cache_creation_input_tokens") for usage, _ in spent),
+        raw=tuple(raw for _, raw in spent),
     )
 
 
@@ -51,13 +52,28 @@ class _Preview:
         self.received = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """How far an account had come when the session last began to run."""
+
+    events: int = 0
+    pieces: int = 0
+    turn_begins: int | None = None
+    usage: int = 0
+    custom: int = 0
+    server: int = 0
+    transcript: int = 0
+
+
 class Ledger:
     """The account of one request."""
 
     __slots__ = (
         "_custom",
         "_events",
+        "_hidden",
         "_last_turn",
+        "_mark",
         "_pieces",
         "_previews",
         "_server",
@@ -72,10 +88,12 @@ class Ledger:
         self.turns = 0
         self.outcome: OutcomeResult | None = None
         self._events: list[Event] = []
+        self._hidden: list[object] = []
+        self._mark = _Mark()
         self._pieces: list[str] = []
         self._turn_begins: int | None = None
         self._last_turn: tuple[int, int] = (0, 0)
-        self._usage: list[Mapping[str, Any]] = []
+        self._usage: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = []
         self._custom: list[ToolUse] = []
         self._server: list[ToolUse] = []
         self._previews: dict[str, _Preview] = {}
@@ -93,12 +111,16 @@ class Ledger:
 
     @property
     def event_ids(self) -> list[object]:
-        """The ids of the events that were kept, in order; ``None`` for one that has none."""
-        return [event.get("id") for event in self._events]
+        """The ids of the events that it is made of, in order; ``None`` for one that has none."""
+        return [*self._hidden, *(event.get("id") for event in self._events)]
 
     def record(self, event: Event) -> None:
         """Keep a raw event."""
         self._events.append(event)
+
+    def record_hidden(self, event_id: object) -> None:
+        """Know of an input that the provider itself has no event for."""
+        self._hidden.append(event_id)
 
     def absorb(self, event: Event, fact: Fact) -> str:
         """Account for one new fact; return the text it adds, which is the delta to show."""
@@ -121,19 +143,47 @@ class Ledger:
                 self._write("user", [result])
             case UserSpoke(content=content):
                 self._write("user", list(content))
-            case Spent(usage=usage):
-                self._usage.append(usage)
+            case Spent(usage=usage, raw=raw):
+                self._usage.append((usage, usage if raw is None else raw))
+            case Running():
+                self._set_mark()
+            case Restarted():
+                self._rewind()
             case Graded(outcome=outcome, usage=usage):
                 self.outcome = outcome
                 if usage is not None:
-                    self._usage.append(usage)
+                    self._usage.append((usage, usage))
             case _:
                 pass
         return ""
 
+    def _set_mark(self) -> None:
+        self._mark = _Mark(
+            events=len(self._events),
+            pieces=len(self._pieces),
+            turn_begins=self._turn_begins,
+            usage=len(self._usage),
+            custom=len(self._custom),
+            server=len(self._server),
+            transcript=len(self._transcript),
+        )
+
+    def _rewind(self) -> None:
+        mark = self._mark
+        del self._events[mark.events :]
+        del self._pieces[mark.pieces :]
+        del self._usage[mark.usage :]
+        del self._custom[mark.custom :]
+        del self._server[mark.server :]
+        del self._transcript[mark.transcript :]
+        self._turn_begins = mark.turn_begins
+        self._previews.clear()
+
     def go_on_with(self, earlier: Ledger) -> None:
         """Take over the messages that were being written when an earlier account of the same request broke off."""
         for event_id, preview in earlier._previews.items():
+            if event_id in self._previews:
+                continue  # a provider whose log keeps the pieces has shown them again
             self._append("".join(preview.shown), apart=True)
             preview.received = 0
             self._previews[event_id] = preview

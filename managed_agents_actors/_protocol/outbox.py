@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 from .._errors import (
     APIError,
     AuthenticationError,
+    ConflictError,
     ManagedAgentsError,
     NotFoundError,
     OverloadedError,
@@ -46,6 +47,8 @@ def judge(error: ManagedAgentsError) -> Judgement:
     match error:
         case RateLimitError() | OverloadedError():
             return "not_taken"
+        case ConflictError(type="RetryableConflictException"):
+            return "not_taken"  # AgentCore: the session is at work for somebody else
         case NotFoundError():
             return "gone"
         case AuthenticationError() | PermissionDeniedError():
@@ -159,12 +162,19 @@ class Outbox:
         """Forget a delivery: it was taken, refused for good, or is no longer wanted."""
         self._deliveries.pop(delivery.id, None)
 
-    def to_send(self) -> list[Delivery]:
-        """Take the deliveries that may go out now; they count as flying from here on."""
-        ready, conversation_busy = [], False
+    def to_send(self, *, interrupts_overtake: bool = False) -> list[Delivery]:
+        """Take the deliveries that may go out now; they count as flying from here on.
+
+        Args:
+            interrupts_overtake: Whether an interrupt need not wait for a message that is flying already.
+        """
+        ready, waiting, flying = [], False, False
         for delivery in self._deliveries.values():
-            blocked = delivery.is_conversation and conversation_busy
-            conversation_busy = conversation_busy or delivery.is_conversation
+            overtakes = interrupts_overtake and isinstance(delivery.input, Interrupt)
+            blocked = delivery.is_conversation and (waiting or (flying and not overtakes))
+            if delivery.is_conversation:
+                flying = flying or delivery.stage is Stage.FLYING
+                waiting = waiting or delivery.stage is not Stage.FLYING
             if delivery.stage is Stage.HELD and not blocked:
                 delivery.stage = Stage.FLYING
                 delivery.attempts += 1

@@ -16,6 +16,8 @@ MAX_FRAME_BYTES = 32 * 1024 * 1024
 # Enough of a bad frame to recognise it in a log, little enough to keep. Whoever shows it removes secrets and cuts it
 # further; with this margin none of them is cut before.
 EXCERPT_BYTES = 8 * 1024
+
+MAX_SHOWN_NAME = 100  # of an event name in a message; real ones stay under 40 characters
 # 9 digits of milliseconds are eleven days; a longer reconnection time is noise, and int() refuses huge ones.
 _MAX_RETRY_DIGITS = 9
 

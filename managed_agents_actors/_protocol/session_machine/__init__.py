@@ -19,6 +19,15 @@ from .conversation import INTERRUPT_GRACE
 from .core import MachineSettings
 from .handover import Handover
 from .machine import SessionMachine
-from .reader import TEXT_DELTA
+from .reader import TEXT_DELTA, TURN_RESTARTED
 
-__all__ = ["INTERRUPT_GRACE", "TEXT_DELTA", "Handover", "MachineSettings", "Phase", "SessionMachine", "is_permanent"]
+__all__ = [
+    "INTERRUPT_GRACE",
+    "TEXT_DELTA",
+    "TURN_RESTARTED",
+    "Handover",
+    "MachineSettings",
+    "Phase",
+    "SessionMachine",
+    "is_permanent",
+]

@@ -27,6 +27,7 @@ class MachineSettings:
         owns: Whether a custom tool of this name is this process's to run.
         has_policy: Whether a confirmation policy can be asked.
         has_guard: Whether a turn guard can be asked.
+        interrupts_overtake: Whether an interrupt cuts short a message whose taking is still waited for.
         max_turns: Turns a request may take.
         terminal_tool: The tool whose call completes a request.
         require_terminal_tool: Whether it is asked for when it was not called.
@@ -44,6 +45,7 @@ class MachineSettings:
     owns: Callable[[str], bool] = lambda _name: True
     has_policy: bool = False
     has_guard: bool = False
+    interrupts_overtake: bool = False
     max_turns: int = 50
     terminal_tool: str | None = None
     require_terminal_tool: bool = False

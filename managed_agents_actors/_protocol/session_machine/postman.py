@@ -39,7 +39,7 @@ class Postman:
 
     def send_held(self) -> list[Delivery]:
         """Send what may go out now, and give it."""
-        sent = self._core.outbox.to_send()
+        sent = self._core.outbox.to_send(interrupts_overtake=self._core.settings.interrupts_overtake)
         for delivery in sent:
             self._core.emit(Post(delivery.id, delivery.input))
         return sent

@@ -13,8 +13,10 @@ from ..._model import Event
 from ..consolidate import Admission, SeenEvents
 from ..facts import (
     NOTHING,
+    OWN_EVENT,
     Activity,
     Answered,
+    Broken,
     Called,
     Classify,
     Decided,
@@ -24,6 +26,7 @@ from ..facts import (
     Idled,
     Interrupted,
     PreviewText,
+    Restarted,
     Running,
     Said,
     Spent,
@@ -42,6 +45,7 @@ from .requests import Request
 from .succession import Succession
 
 TEXT_DELTA = "managed_agents.text_delta"
+TURN_RESTARTED = "managed_agents.turn_restarted"
 
 # Stages of an input at which its echo in the log settles it; one that is flying is settled by its answer.
 UNSETTLED = (Stage.WAITING, Stage.UNCLEAR, Stage.CHECKING)
@@ -188,7 +192,7 @@ class LogReader:
             mine = self._core.outbox.match(fact.content)
             if mine is not None and mine.stage in UNSETTLED:
                 self._postman.accepted(mine)
-        return NOTHING if isinstance(fact, UserSpoke | Idled | Running) else fact
+        return NOTHING if isinstance(fact, UserSpoke | Idled | Broken | Running) else fact
 
     def _take(self, event: Event, fact: Fact, origin: Origin) -> None:
         preview = isinstance(fact, PreviewText)
@@ -198,7 +202,9 @@ class LogReader:
         self._prepare(event, fact)
         closed = self._core.log.absorb(fact)
         account = self._conversation.account
-        if not preview:
+        if event.get("type") == OWN_EVENT:
+            self._note_own(event, fact, origin)
+        elif not preview:
             self._core.show(event, origin)
             if account is not None:
                 account.record(event)
@@ -209,6 +215,14 @@ class LogReader:
         for call_id in closed:
             self._calls.put_away(call_id)
         self._act(fact)
+
+    def _note_own(self, event: Event, fact: Fact, origin: Origin) -> None:
+        """The provider module says what follows from the provider's events: observers see only what concerns them."""
+        account = self._conversation.account
+        if isinstance(fact, UserSpoke) and account is not None:
+            account.record_hidden(event.get("id"))
+        elif isinstance(fact, Restarted):
+            self._core.show({"type": TURN_RESTARTED}, origin)
 
     def _update(self, event: Event, fact: Fact) -> None:
         """A queued event came back processed: only what depends on that changes."""
@@ -261,6 +275,10 @@ class LogReader:
                 if fact.waiting_for is None:
                     self._conversation.stopped()
                     self._interrupts.clear()
+            case Broken(error=error):
+                self._turns.broke(error)
+                self._conversation.stopped()
+                self._interrupts.clear()
             case Ended(how=how) if not self._core.replaying:
                 if how == "deleted":
                     self._endings.end_session(None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..._errors import MaxTurnsExceeded, TurnHalted
+from ..._errors import ManagedAgentsError, MaxTurnsExceeded, TurnHalted
 from ..._model import Halt, Terminal, TurnResult
 from ..facts import Idled
 from ..mail import AskGuard, Backoff, Message
@@ -49,6 +49,18 @@ class Turns:
             self.only_duplicate = False
         else:
             self.end(request, idle.terminal, idle.stop_reason)
+
+    def broke(self, error: ManagedAgentsError) -> None:
+        """The work on the request has broken off: nothing is left of it at the provider that could be cut short."""
+        request = self._conversation.active
+        if request is None:
+            return
+        request.round.clear()
+        if self._core.replaying:
+            self._conversation.retire(request)
+        else:
+            request.ledger.end_turn()
+            self._conversation.give_up(request, error)
 
     def model_goes_on(self, request: Request) -> None:
         """A model request begins: if calls were open before and all are answered, a turn ended unsaid."""
