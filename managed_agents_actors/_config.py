@@ -27,17 +27,23 @@ NOT_GIVEN: Final = NotGiven.NOT_GIVEN
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Source:
-    env: str | None = None
+    env: tuple[str, ...] = ()  # the first that is set counts
     default: Any = NOT_GIVEN
 
 
 _SOURCES: Final[dict[str, _Source]] = {
-    "api_key": _Source(env="ANTHROPIC_API_KEY"),
-    "base_url": _Source(env="ANTHROPIC_BASE_URL", default="https://api.anthropic.com"),
+    "api_key": _Source(env=("ANTHROPIC_API_KEY",)),
+    "base_url": _Source(env=("ANTHROPIC_BASE_URL",), default="https://api.anthropic.com"),
     "anthropic_version": _Source(default="2023-06-01"),
     "beta": _Source(default="managed-agents-2026-04-01"),
     "files_beta": _Source(default=None),
     "auth_scheme": _Source(default="x-api-key"),
+    # What the AWS SDKs read, in their order.
+    "region": _Source(env=("AWS_REGION", "AWS_DEFAULT_REGION")),
+    "agent_core_endpoint_url": _Source(env=("AWS_ENDPOINT_URL_BEDROCK_AGENTCORE", "AWS_ENDPOINT_URL"), default=None),
+    "agent_core_control_endpoint_url": _Source(
+        env=("AWS_ENDPOINT_URL_BEDROCK_AGENTCORE_CONTROL", "AWS_ENDPOINT_URL"), default=None
+    ),
 }
 
 _configured: dict[str, Any] = {}
@@ -50,7 +56,9 @@ def configure(**settings: Any) -> None:
     :func:`reset_configuration` takes settings away again.
 
     Args:
-        **settings: ``api_key``, ``base_url``, ``anthropic_version``, ``beta``, ``files_beta``, ``auth_scheme``.
+        **settings: For Claude ``api_key``, ``base_url``, ``anthropic_version``, ``beta``, ``files_beta``,
+            ``auth_scheme``; for AgentCore ``region``, ``agent_core_endpoint_url``,
+            ``agent_core_control_endpoint_url``.
 
     Raises:
         ConfigurationError: A name is not a setting; nothing was changed.
@@ -87,13 +95,13 @@ def setting(name: str, option: Any = NOT_GIVEN) -> Any:
         return option
     if name in _configured:
         return _configured[name]
-    if source.env and (value := os.environ.get(source.env)):
-        return value
+    for variable in source.env:
+        if value := os.environ.get(variable):
+            return value
     if source.default is not NOT_GIVEN:
         return source.default
     places = [f"the option {name}=", f"configure({name}=...)"]
-    if source.env:
-        places.append(f"the environment variable {source.env}")
+    places += [f"the environment variable {variable}" for variable in source.env]
     raise ConfigurationError(f"{name} is not set; give it as {', or '.join(places)}")
 
 

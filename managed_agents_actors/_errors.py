@@ -73,7 +73,8 @@ class APIError(ManagedAgentsError):
     """The provider answered a request with an error status, or a stream with an error frame.
 
     Attributes:
-        status: HTTP status code; 200 for an error frame inside an accepted stream.
+        status: HTTP status code. For an error inside an accepted stream, the one such an error has outside of it, or
+            200 if it has none.
         type: The provider's error type, such as ``"rate_limit_error"``.
         message: The provider's message, with any credential of ours removed.
         request_id: The provider's id for the request, for support; ``None`` if it sent none.
@@ -102,7 +103,7 @@ class APIError(ManagedAgentsError):
 
 
 class AuthenticationError(APIError):
-    """401: the credential is missing, wrong or expired."""
+    """401, or AWS's 403 for it: the credential is missing, wrong or expired."""
 
 
 class PermissionDeniedError(APIError):
@@ -130,7 +131,7 @@ class OverloadedError(APIError):
 
 
 class ServerError(APIError):
-    """5xx: the provider failed; whether it acted on the request is unknown."""
+    """5xx, and 424 of an AgentCore runtime: the provider failed; whether it acted on the request is unknown."""
 
 
 class TransportError(ManagedAgentsError):

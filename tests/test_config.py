@@ -13,8 +13,9 @@ from managed_agents_actors._errors import ConfigurationError
 def environment() -> Iterator[MutableMapping[str, str]]:
     """The process environment without our variables, put back afterwards."""
     before = dict(os.environ)
-    os.environ.pop("ANTHROPIC_API_KEY", None)
-    os.environ.pop("ANTHROPIC_BASE_URL", None)
+    for name in list(os.environ):
+        if name.startswith(("ANTHROPIC_", "AWS_")):
+            del os.environ[name]
     yield os.environ
     os.environ.clear()
     os.environ.update(before)
@@ -43,10 +44,37 @@ def test_an_empty_environment_variable_is_not_set(environment: MutableMapping[st
     assert setting("base_url") == "https://api.anthropic.com"
 
 
+def test_of_several_environment_variables_the_first_that_is_set_counts(
+    environment: MutableMapping[str, str],
+) -> None:
+    environment["AWS_DEFAULT_REGION"] = "eu-west-1"
+    assert setting("region") == "eu-west-1"
+    environment["AWS_REGION"] = ""
+    assert setting("region") == "eu-west-1"
+    environment["AWS_REGION"] = "us-west-2"
+    assert setting("region") == "us-west-2"
+
+
+def test_each_aws_service_has_an_endpoint_of_its_own_before_the_common_one(
+    environment: MutableMapping[str, str],
+) -> None:
+    names = ("agent_core_endpoint_url", "agent_core_control_endpoint_url")
+    assert [setting(name) for name in names] == [None, None]
+    environment["AWS_ENDPOINT_URL"] = "http://all"
+    environment["AWS_ENDPOINT_URL_BEDROCK_AGENTCORE"] = "http://data"
+    assert [setting(name) for name in names] == ["http://data", "http://all"]
+    environment["AWS_ENDPOINT_URL_BEDROCK_AGENTCORE_CONTROL"] = "http://control"
+    assert [setting(name) for name in names] == ["http://data", "http://control"]
+
+
 def test_a_missing_setting_names_every_place() -> None:
     with pytest.raises(ConfigurationError) as caught:
         setting("api_key")
     for place in ("api_key=", "configure(api_key=...)", "ANTHROPIC_API_KEY"):
+        assert place in str(caught.value)
+    with pytest.raises(ConfigurationError) as caught:
+        setting("region")
+    for place in ("region=", "configure(region=...)", "AWS_REGION", "AWS_DEFAULT_REGION"):
         assert place in str(caught.value)
 
 

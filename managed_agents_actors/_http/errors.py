@@ -38,6 +38,7 @@ __all__ = [
     "Failure",
     "status_failure",
     "stream_error",
+    "stream_exception",
     "stream_failure",
     "transport_failure",
     "unusable",
@@ -54,6 +55,7 @@ _BY_STATUS: Final[dict[int, type[APIError]]] = {
     409: ConflictError,
     410: NotFoundError,
     412: ConflictError,
+    424: ServerError,
     429: RateLimitError,
     529: OverloadedError,
 }
@@ -72,6 +74,23 @@ _BY_TYPE: Final[dict[str, type[APIError]]] = {
     "timeout_error": ServerError,
 }
 
+# AWS says with 403 what others say with 401. Source: AWS, "Common error types" of its services, signature version 4.
+_REFUSED_CREDENTIAL: Final = frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "IncompleteSignature",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "MissingAuthenticationToken",
+        "MissingAuthenticationTokenException",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
+)
+# Says with 409, which is not repeated otherwise, that the same request will do later. Source: Bedrock AgentCore API.
+_RETRYABLE: Final = "RetryableConflictException"
+
 _NOT_SENT: Final = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
@@ -84,10 +103,17 @@ _NOT_SENT: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why an attempt at a call failed, and the server's word on repeating it (``x-should-retry``), if it gave one."""
+    """Why an attempt at a call failed.
+
+    Attributes:
+        error: What to raise.
+        should_retry: The server's word on repeating it (``x-should-retry``, or the error's kind), if it gave one.
+        aged: Whether the request was refused for the age of its signature.
+    """
 
     error: APIError | TransportError
     should_retry: bool | None = None
+    aged: bool = False
 
 
 def status_failure(status: int, headers: Mapping[str, str], raw: bytes, *, secrets: Sequence[str] = ()) -> Failure:
@@ -101,20 +127,27 @@ def status_failure(status: int, headers: Mapping[str, str], raw: bytes, *, secre
     """
     body = _decoded(raw.decode("utf-8", "replace"), secrets)
     type_, message = _type_and_message(body)
+    type_ = type_ or _aws_code(headers, body, secrets)
     if not message:
         location = (
             f" to {redact(headers['location'], secrets)}" if 300 <= status < 400 and "location" in headers else ""
         )
         message = f"HTTP {status}{location} with no message"
-    error = _class_of(status)(
+    request_id = headers.get("request-id") or headers.get("x-amzn-requestid") or ""
+    error = _class_of(status, type_)(
         _bounded(message),
         status=status,
         type=type_ or "api_error",
-        request_id=_told(headers.get("request-id") or "", secrets) or _request_id(body),
+        request_id=_told(request_id, secrets) or _request_id(body),
         retry_after=_retry_after(headers),
         body=body,
     )
-    return Failure(error, {"true": True, "false": False}.get(headers.get("x-should-retry", "").lower()))
+    hint = {"true": True, "false": False}.get(headers.get("x-should-retry", "").lower())
+    return Failure(
+        error,
+        should_retry=True if type_ == _RETRYABLE else hint,
+        aged=type_ == "InvalidSignatureException" and "expired" in message,
+    )
 
 
 def stream_error(event: Mapping[str, Any], *, secrets: Sequence[str] = ()) -> APIError:
@@ -127,6 +160,25 @@ def stream_error(event: Mapping[str, Any], *, secrets: Sequence[str] = ()) -> AP
         type=type_ or "api_error",
         request_id=_request_id(body),
         body=body,
+    )
+
+
+def stream_exception(
+    type: str,
+    message: str,
+    payload: Mapping[str, Any],
+    *,
+    status: int,
+    request_id: str | None = None,
+    secrets: Sequence[str] = (),
+) -> APIError:
+    """Translate an exception within an accepted stream: its class follows the status its kind has outside of one."""
+    return _class_of(status, type)(
+        _told(message, secrets) or "the stream reported an exception without a message",
+        status=status,
+        type=_told(type, secrets) or "api_error",
+        request_id=_told(request_id or "", secrets) or None,
+        body=redacted(dict(payload), secrets) or None,
     )
 
 
@@ -159,7 +211,9 @@ def unusable(message: str, raw: bytes, *, secrets: Sequence[str] = ()) -> Protoc
     return ProtocolError(_told(message, secrets), raw=shown[:MAX_RAW_BYTES])
 
 
-def _class_of(status: int) -> type[APIError]:
+def _class_of(status: int, type_: str | None) -> type[APIError]:
+    if status == 403 and type_ in _REFUSED_CREDENTIAL:
+        return AuthenticationError
     if known := _BY_STATUS.get(status):
         return known
     if status >= 500:
@@ -178,8 +232,20 @@ def _type_and_message(body: Any) -> tuple[str | None, str | None]:
         return None, error
     if not isinstance(error, dict):
         return None, None
-    type_, message = error.get("type"), error.get("message")
+    type_, message = error.get("type"), error.get("message") or error.get("Message")
     return type_ if isinstance(type_, str) else None, message if isinstance(message, str) else None
+
+
+def _aws_code(headers: Mapping[str, str], body: Any, secrets: Sequence[str]) -> str | None:
+    """The error's code as AWS gives it: in a header or the body, after a namespace, before the address of its text.
+
+    Source: Smithy, AWS restJson1 protocol, operation error serialization.
+    """
+    members = body if isinstance(body, dict) else {}
+    for value in (headers.get("x-amzn-errortype"), members.get("__type"), members.get("code")):
+        if isinstance(value, str) and (code := value.partition(":")[0].rpartition("#")[2].strip()):
+            return _told(code, secrets)
+    return None
 
 
 def _request_id(body: Any) -> str | None:

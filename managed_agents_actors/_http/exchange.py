@@ -1,7 +1,7 @@
 """One call from a value to a value: build the request, send it, bound its time, classify what came back.
 
 The clients describe a :class:`Call`; this file knows no endpoint. Credentials are asked for before every attempt and
-once more after a 401, and are removed from whatever an error shows.
+once more after one was refused, and are removed from whatever an error shows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .transport import IDEMPOTENT, OWN_CONNECTION
 from .upload import Multipart
 from .url import join_url
 
-__all__ = ["Call", "Exchange", "Incoming"]
+__all__ = ["Answer", "Call", "Exchange", "Incoming"]
 
 # A page of 1000 events whose tool outputs are at the platform's 100 000 characters is 100 MB; nothing is larger.
 MAX_BODY_BYTES: Final = 128 * 1024 * 1024
@@ -64,6 +64,25 @@ class Call:
 
     def __str__(self) -> str:
         return f"{self.method} /{'/'.join(self.path)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The whole answer to an accepted call.
+
+    Attributes:
+        status: The HTTP status, a success.
+        headers: The response's headers.
+        data: The body as received.
+        value: The JSON object it is.
+        secrets: What of the request must never be shown.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    data: bytes = field(repr=False)
+    value: dict[str, Any]
+    secrets: tuple[str, ...] = field(repr=False)
 
 
 T = TypeVar("T")
@@ -106,7 +125,7 @@ class Exchange:
     Args:
         base_url: Scheme, host and optional path prefix.
         send: Sends one request: a transport's ``handle_async_request``, or what an httpx client gives.
-        authenticate: Gives the credential of each attempt, and after a 401 another one if it has one.
+        authenticate: Gives the credential of each attempt, and for a refused one another if it has one.
         connect_timeout: For a new connection, TLS included, in seconds.
         retry: How calls are repeated.
     """
@@ -121,6 +140,7 @@ class Exchange:
         retry: RetryPolicy,
     ) -> None:
         self._base_url = base_url
+        self._host = httpx.URL(base_url).netloc.decode("ascii")
         self._send = send
         self._authenticate = authenticate
         self._connect_timeout = connect_timeout
@@ -132,7 +152,11 @@ class Exchange:
         self._closed = True
 
     async def json(self, call: Call, *, may_be_empty: bool = False) -> dict[str, Any]:
-        """Make a call and decode the JSON object it answers; wait for all of it.
+        """Make a call and decode the JSON object it answers. As :meth:`answer`."""
+        return (await self.answer(call, may_be_empty=may_be_empty)).value
+
+    async def answer(self, call: Call, *, may_be_empty: bool = False) -> Answer:
+        """Make a call whose answer is a JSON object; wait for all of it.
 
         Args:
             call: What to send.
@@ -145,7 +169,7 @@ class Exchange:
         """
         keyring = Keyring(self._authenticate)
 
-        async def attempt() -> dict[str, Any] | Failure:
+        async def attempt() -> Answer | Failure:
             return await self._fetch(call, keyring, may_be_empty=may_be_empty)
 
         return await self._bounded(call, attempt)
@@ -176,7 +200,7 @@ class Exchange:
             return await repeat(attempt, policy=policy, idempotent=call.idempotent)
         raise TransportError(f"{call} did not finish within {call.timeout:g} s; whether it took effect is unknown")
 
-    async def _fetch(self, call: Call, keyring: Keyring, *, may_be_empty: bool) -> dict[str, Any] | Failure:
+    async def _fetch(self, call: Call, keyring: Keyring, *, may_be_empty: bool) -> Answer | Failure:
         """One attempt, its body included."""
         incoming = await self._attempt(call, keyring)
         if isinstance(incoming, Failure):
@@ -187,12 +211,12 @@ class Exchange:
             return transport_failure(exc, str(call), secrets=incoming.secrets)
         finally:
             await incoming.body.aclose()
-        if may_be_empty and not data.strip():
-            return {}
-        value = _json_object(data) if complete else f"over {MAX_BODY_BYTES} bytes"
+        empty = may_be_empty and not data.strip()
+        value = _json_object(b"{}" if empty else data) if complete else f"over {MAX_BODY_BYTES} bytes"
         if isinstance(value, str):
             raise unusable(f"{call} was accepted, but its answer is {value}", data, secrets=incoming.secrets)
-        return value
+        status = incoming.body.response.status_code
+        return Answer(status=status, headers=incoming.headers, data=data, value=value, secrets=incoming.secrets)
 
     async def _attempt(self, call: Call, keyring: Keyring) -> Incoming | Failure:
         """One attempt up to the head of a success; a refused credential is replaced once, if there is another."""
@@ -200,7 +224,7 @@ class Exchange:
         credential = await keyring.give(outgoing)
         outcome = await self._exchange(call, outgoing, credential)
         if isinstance(outcome, Failure) and isinstance(outcome.error, AuthenticationError):
-            fresh = await keyring.refresh(credential, outgoing)
+            fresh = await keyring.refresh(credential, outgoing, aged=outcome.aged)
             if fresh is not None:
                 return await self._exchange(call, outgoing, fresh)
         return outcome
@@ -228,11 +252,10 @@ class Exchange:
         if self._closed:
             raise ConfigurationError(f"{call}: this client is closed; make a new one")
         url = join_url(self._base_url, call.path, call.query)
-        headers = {"accept": "application/json", "accept-encoding": "identity", **call.headers}
+        # Said here: a signature covers the host, and httpx adds it only to a request whose content it is given.
+        headers = {"host": self._host, "accept": "application/json", "accept-encoding": "identity", **call.headers}
         if isinstance(call.body, Multipart):
-            # httpx completes the headers of a request only when it is given its content.
             headers |= {"content-type": call.body.content_type, "content-length": str(call.body.length)}
-            headers["host"] = httpx.URL(url).netloc.decode("ascii")
         content = call.body if isinstance(call.body, bytes) else None
         return Outgoing(method=call.method, url=url, headers=headers, body=content)
 

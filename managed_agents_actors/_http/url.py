@@ -14,17 +14,22 @@ from .._errors import ConfigurationError
 __all__ = ["base_url_of", "join_url"]
 
 
-def base_url_of(value: Any) -> str:
+def base_url_of(value: Any, *, name: str = "base_url", example: str = "https://api.anthropic.com") -> str:
     """Check a base URL and drop its trailing slashes.
+
+    Args:
+        value: The URL.
+        name: What an error calls it.
+        example: One that an error can show.
 
     Raises:
         ConfigurationError: It is not an http(s) URL with a host, or holds a query, fragment or credential.
     """
     parts = urlsplit(value if _is_url(value) else "")
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigurationError("base_url must be a URL such as https://api.anthropic.com")
+        raise ConfigurationError(f"{name} must be a URL such as {example}")
     if parts.query or parts.fragment or "@" in parts.netloc:
-        raise ConfigurationError("base_url must be scheme, host and path only: no query, fragment or user:password")
+        raise ConfigurationError(f"{name} must be scheme, host and path only: no query, fragment or user:password")
     return str(value).rstrip("/")
 
 

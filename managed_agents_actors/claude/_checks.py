@@ -7,35 +7,22 @@ from datetime import datetime
 from typing import Any
 
 from .._errors import ConfigurationError
-from .._model import is_number
+from .._http.checks import shown
 from .._protocol.codec import has_lone_surrogate
 
-__all__ = ["check_fields", "check_header", "check_retries", "check_seconds", "check_text", "check_time", "rows_of"]
-
-
-def check_seconds(**times: Any) -> None:
-    """Refuse what is no positive number of seconds; infinity is one."""
-    for name, value in times.items():
-        if not is_number(value) or not value > 0:
-            raise ConfigurationError(f"{name} must be a positive number of seconds, not {_shown(value)}")
-
-
-def check_retries(value: Any) -> None:
-    """Refuse what is no number of repetitions."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ConfigurationError(f"max_retries must be a whole number from 0, not {_shown(value)}")
+__all__ = ["check_fields", "check_header", "check_text", "check_time", "rows_of"]
 
 
 def check_header(name: str, value: Any) -> None:
     """Refuse what cannot be a header's value."""
     if not isinstance(value, str) or not value.isascii() or not value.isprintable():
-        raise ConfigurationError(f"{name} must be a string of printable ASCII characters, not {_shown(value)}")
+        raise ConfigurationError(f"{name} must be a string of printable ASCII characters, not {shown(value)}")
 
 
 def check_text(name: str, value: Any) -> None:
     """Refuse what is no text, or is none to the provider."""
     if not isinstance(value, str) or has_lone_surrogate(value):
-        raise ConfigurationError(f"{name} must be a string of Unicode characters, not {_shown(value)}")
+        raise ConfigurationError(f"{name} must be a string of Unicode characters, not {shown(value)}")
 
 
 def check_time(name: str, value: Any) -> None:
@@ -47,25 +34,20 @@ def check_time(name: str, value: Any) -> None:
     except (TypeError, ValueError) as exc:
         raise ConfigurationError(
             f"{name} must be an ISO 8601 time such as 2026-01-31T12:00:00Z, or a datetime with a zone,"
-            f" not {_shown(value)}; nothing was sent"
+            f" not {shown(value)}; nothing was sent"
         ) from exc
 
 
 def check_fields(name: str, value: Any) -> None:
     """Refuse what is no object."""
     if not isinstance(value, Mapping):
-        raise ConfigurationError(f"{name} must be a mapping, not {_shown(value)}; nothing was sent")
+        raise ConfigurationError(f"{name} must be a mapping, not {shown(value)}; nothing was sent")
 
 
 def rows_of(name: str, value: Any) -> list[dict[str, Any]]:
     """Copy a list of objects, as ``name``."""
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
-        raise ConfigurationError(f"{name} must be a list of mappings, not {_shown(value)}; nothing was sent")
+        raise ConfigurationError(f"{name} must be a list of mappings, not {shown(value)}; nothing was sent")
     for row in value:
         check_fields(f"each of {name}", row)
     return [dict(row) for row in value]
-
-
-def _shown(value: object) -> str:
-    """A value if it is short, else its type; a body may hold secrets."""
-    return ascii(value)[:100] if isinstance(value, int | float | str) else f"a {type(value).__name__}"

@@ -6,12 +6,12 @@ from types import TracebackType
 from typing import Self
 
 from .._config import given, setting
+from .._http.checks import check_retries, check_seconds
 from .._http.exchange import Exchange
 from .._http.retry import RetryPolicy
 from .._http.sender import HTTPClient, HTTPTransport, Sender
 from .._http.url import base_url_of
 from ._api import Api, ApiKey, Authenticator
-from ._checks import check_retries, check_seconds
 from ._files import Files
 from ._resources import Agents, Environments, Sessions
 

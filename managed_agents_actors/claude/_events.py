@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+from .._http.checks import check_seconds
 from .._http.errors import unusable
 from .._http.exchange import Incoming
-from ._checks import check_seconds, rows_of
+from ._checks import rows_of
 from ._paging import Row
 from ._resource import Nested
 from ._stream import EventStream

@@ -69,6 +69,13 @@ def test_what_is_not_a_base_url_is_refused_without_being_shown(url: object) -> N
     assert "pw" not in str(caught.value).replace("user:password", "")
 
 
+def test_a_bad_base_url_is_named_as_its_caller_says() -> None:
+    with pytest.raises(ConfigurationError, match=r"^base_url must be a URL such as https://api\.anthropic\.com$"):
+        base_url_of("api.test")
+    with pytest.raises(ConfigurationError, match=r"^here must be a URL such as http://h$"):
+        base_url_of("api.test", name="here", example="http://h")
+
+
 @pytest.mark.parametrize(
     ("path", "query"), [(("v1", "\ud800"), {}), (("v1",), {"page": "\udcff"}), (("v1",), {"a": ["\ud800"]})]
 )

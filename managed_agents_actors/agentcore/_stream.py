@@ -1,0 +1,95 @@
+"""The events of an invocation, decoded as their bytes arrive. It neither repeats nor interprets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from .._errors import TruncatedStream
+from .._http.errors import stream_exception, unusable
+from .._http.event_channel import Event, EventChannel, Source, StreamEnd
+from .._http.exchange import Incoming
+from .._protocol.aws_events import StreamException, read_event
+from .._protocol.event_stream import EventStreamDecoder
+from .._protocol.sse import DecodeFailure
+
+__all__ = ["CONTENT_TYPE", "HarnessStream", "check_is_stream"]
+
+CONTENT_TYPE: Final = "application/vnd.amazon.eventstream"
+
+# The status each exception has where it answers a request. Source: Bedrock AgentCore API, data types.
+_STATUS: Final = {
+    "validationException": 400,
+    "unauthorizedException": 401,
+    "serviceQuotaExceededException": 402,
+    "accessDeniedException": 403,
+    "resourceNotFoundException": 404,
+    "conflictException": 409,
+    "retryableConflictException": 409,
+    "runtimeClientError": 424,
+    "throttlingException": 429,
+    "internalServerException": 500,
+}
+_UNKNOWN_STATUS: Final = 200  # of the response it came in
+
+
+class HarnessStream(EventChannel):
+    """The events of one invocation, ``{"type": name, name: members}``, in the order the service sent them.
+
+    It ends once: with ``trio.EndOfChannel`` when the service closed it between two events, which says nothing about
+    the turn, or with an error, after all the events that came before it. A body that ends within an event is a
+    ``TruncatedStream``.
+
+    Attributes:
+        headers: The response's headers, such as ``x-amzn-requestid``; of a command,
+            ``x-amzn-bedrock-agentcore-runtime-session-id`` names its session. Look-ups ignore case.
+    """
+
+    def __init__(self, source: Source, headers: Mapping[str, str]) -> None:
+        super().__init__(source)
+        self.headers = headers
+        self._decoder = EventStreamDecoder()
+
+    def _decode(self, chunk: bytes) -> Iterator[Event | StreamEnd]:
+        secrets = self._source.secrets
+        for message in self._decoder.feed(chunk):
+            item = message if isinstance(message, DecodeFailure) else read_event(message)
+            if isinstance(item, DecodeFailure):
+                yield unusable(item.message, item.raw, secrets=secrets)
+            elif isinstance(item, StreamException):
+                yield self._error(item)
+            else:
+                yield item
+
+    def _error(self, exception: StreamException) -> StreamEnd:
+        # Errors of the transport are spelt with a capital.
+        name = exception.type[:1].lower() + exception.type[1:]
+        return stream_exception(
+            exception.type,
+            exception.message,
+            exception.payload,
+            status=_STATUS.get(name, _UNKNOWN_STATUS),
+            request_id=self.headers.get("x-amzn-requestid"),
+            secrets=self._source.secrets,
+        )
+
+    def _at_end(self) -> StreamEnd | None:
+        pending = self._decoder.pending
+        return (
+            TruncatedStream(f"the event stream ended within an event, {pending} bytes after its beginning")
+            if pending
+            else None
+        )
+
+
+async def check_is_stream(incoming: Incoming) -> None:
+    """Refuse an accepted answer that is something else: a proxy's page, or nothing.
+
+    Raises:
+        ProtocolError: It is no event stream.
+    """
+    kind = incoming.headers.get("content-type", "")
+    if kind.partition(";")[0].strip().lower() != CONTENT_TYPE:
+        excerpt = await incoming.receive()
+        answer = f"with {kind}" if kind else "without a content type"
+        raise unusable(f"an event stream was asked for and answered {answer}", excerpt, secrets=incoming.secrets)
