@@ -1,7 +1,7 @@
 """Managed agents as supervised actors on trio: the provider runs the agent's loop, your tools run in your process.
 
-The front door: the public names, and nothing else. Beside it these import paths are promised: ``actors``, ``claude``,
-``providers.*``, ``telemetry`` and ``testing``.
+The front door: the public names, and nothing else. Beside it these import paths are promised: ``actors``,
+``agent_core``, ``agentcore``, ``claude``, ``providers.*``, ``telemetry`` and ``testing``.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from ._errors import (
     OverloadedError,
     PermissionDeniedError,
     ProtocolError,
+    ProvisioningError,
     RateLimitError,
     RestartIntensityExceeded,
     ServerError,
@@ -69,14 +70,17 @@ from .actors import ChildSpec
 from .claude import ClaudeClient
 
 if TYPE_CHECKING:
+    from . import agent_core as agent_core
     from . import testing as testing
     from ._session.sqlite_journal import SqliteJournal
+    from .agentcore import AgentCoreClient
 
 __version__ = "0.1.0"
 
 __all__ = [
     "APIError",
     "ActorGone",
+    "AgentCoreClient",
     "AuthenticationError",
     "ChildSpec",
     "ClaudeClient",
@@ -100,6 +104,7 @@ __all__ = [
     "OverloadedError",
     "PermissionDeniedError",
     "ProtocolError",
+    "ProvisioningError",
     "RateLimitError",
     "ReconnectPolicy",
     "RestartIntensityExceeded",
@@ -131,6 +136,7 @@ __all__ = [
     "UnresolvedRequiresAction",
     "Usage",
     "__version__",
+    "agent_core",
     "configure",
     "open_session",
     "open_supervisor",
@@ -144,10 +150,13 @@ __all__ = [
 ]
 
 
+_LAZY = {"AgentCoreClient": "agentcore", "SqliteJournal": "_session.sqlite_journal"}
+
+
 def __getattr__(name: str) -> Any:
     # Part of the public surface, but not needed by every service, or not there in every Python (sqlite3).
-    if name == "testing":
-        return importlib.import_module(f"{__name__}.testing")
-    if name == "SqliteJournal":
-        return importlib.import_module(f"{__name__}._session.sqlite_journal").SqliteJournal
+    if name in ("agent_core", "testing"):
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in _LAZY:
+        return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

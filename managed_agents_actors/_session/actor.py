@@ -98,8 +98,8 @@ class SessionActor:
         self._opened = task_status
         try:
             with plain_failures():
-                async with provider.open_connection(self._options.provider_options) as connection:
-                    await self._serve(ProviderLine(provider, connection, home.mailbox, home.watcher, home.session_id))
+                connection = await home.connect()
+                await self._serve(ProviderLine(provider, connection, home.mailbox, home.watcher, home.session_id))
         except Exception as error:  # noqa: BLE001 -- any defect must reach everybody who waits
             home.crashed(error)
         if self._opened is not None and home.failure is not None:
@@ -216,6 +216,7 @@ class SessionActor:
         running_call.set(call)
         try:
             with scope:
+                await trio.lowlevel.checkpoint_if_cancelled()  # a tool that never waits would still run
                 result = await self._tools.run(use, self._tool_context(use), place)
                 await self._home.mailbox.send(ToolFinished(use.id, result))
         finally:

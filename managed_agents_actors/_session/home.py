@@ -1,4 +1,4 @@
-"""What of a session outlives its actor: its name and id, its mail, its subscribers and observers, its journal.
+"""What of a session outlives its actor: name and id, mail, subscribers and observers, journal, connection.
 
 An actor that crashes leaves its home as it is, and the next one moves in: callers go on waiting, subscribers go on
 listening, and nothing that was decided is lost. When no actor is to come any more the home is concluded.
@@ -105,6 +105,9 @@ class Home:
         self.feeds = Feeds()
         self.watcher = Watcher(self.options.handler, self._event_context, self.log)
         self.nursery: trio.Nursery | None = None
+        self._keeping: trio.Nursery | None = None
+        self._is_attended = trio.Event()
+        self._connection: Any = None
         self.failure: ManagedAgentsError | None = None
         self.exited = trio.Event()
         self._overdue = False
@@ -161,6 +164,28 @@ class Home:
         return result
 
     # --- one actor after the other --------------------------------------------------------------------------------
+
+    async def connect(self) -> Any:
+        """Give what the session's requests go through, opened for its first actor and there for all that follow.
+
+        Raises:
+            ManagedAgentsError: It cannot be opened.
+            ActorGone: The session has ended.
+        """
+        await self._is_attended.wait()  # whoever attends to it has been started, as this actor has
+        if self._keeping is None:
+            raise ActorGone("the session has ended")
+        if self._connection is None:
+            self._connection = await self._keeping.start(self._keep_connection)
+        return self._connection
+
+    async def _keep_connection(self, *, task_status: trio.TaskStatus[Any]) -> None:
+        async with self.options.provider.open_connection(self.options.provider_options) as connection:
+            task_status.started(connection)
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._connection = None
 
     def renew(self) -> None:
         """Make ready for an actor that takes the place of one that has ended.
@@ -232,23 +257,36 @@ class Home:
     async def attended(self) -> AsyncIterator[None]:
         """Show events to the handler and hand terminals on, until the block is left and everything has been told."""
         try:
-            async with trio.open_nursery() as pumping:
-                pumping.start_soon(self.terminals.pump)
-                async with trio.open_nursery() as watching:
-                    watching.start_soon(self.watcher.run)
-                    try:
+            async with trio.open_nursery() as keeping:
+                self._keeping = keeping
+                self._is_attended.set()
+                try:
+                    async with self._told():
                         yield
-                    finally:
-                        self.conclude()
-                    self.watcher.end(WATCH_GRACE if self.failure is None and not self._overdue else OVERDUE_GRACE)
-                pumping.cancel_scope.cancel()
+                finally:
+                    await self._leave()
+                    keeping.cancel_scope.cancel()
         finally:
-            try:
-                await self.terminals.flush(NOTIFY_GRACE)
-                if self.session_id is not None and self.machine.log.status not in ("terminated", "deleted"):
-                    await depart(self.options, self.session_id, busy=self.machine.leaves_work, log=self.log)
-            finally:
-                self.exited.set()
+            self._keeping = self._connection = None
+            self.exited.set()
+
+    @asynccontextmanager
+    async def _told(self) -> AsyncIterator[None]:
+        async with trio.open_nursery() as pumping:
+            pumping.start_soon(self.terminals.pump)
+            async with trio.open_nursery() as watching:
+                watching.start_soon(self.watcher.run)
+                try:
+                    yield
+                finally:
+                    self.conclude()
+                self.watcher.end(WATCH_GRACE if self.failure is None and not self._overdue else OVERDUE_GRACE)
+            pumping.cancel_scope.cancel()
+
+    async def _leave(self) -> None:
+        await self.terminals.flush(NOTIFY_GRACE)
+        if self.session_id is not None and self.machine.log.status not in ("terminated", "deleted"):
+            await depart(self.options, self.session_id, busy=self.machine.leaves_work, log=self.log)
 
     def conclude(self) -> None:
         """No actor will come any more: leave nobody waiting. Awaits nothing."""
@@ -296,6 +334,7 @@ def _settings(options: SessionOptions, token: Token | None) -> MachineSettings:
         owns=options.handler.owns,
         has_policy=options.handler.confirms,
         has_guard=options.turn_guard is not None,
+        interrupts_overtake=options.provider.CAPABILITIES.interrupts_overtake,
         max_turns=options.max_turns,
         terminal_tool=options.terminal_tool,
         require_terminal_tool=options.require_terminal_tool,

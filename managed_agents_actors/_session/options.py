@@ -118,12 +118,22 @@ def session_options(
         )
     parsed = provider.parse_options(provider_options)
     resumed = provider.is_resumed(parsed)
+    adapted = HandlerAdapter(handler)
+    _check_capabilities(provider, adapted, checked.get("on_exit", "leave"))
+    if (
+        resumed
+        and default_prompt is not None
+        and prompt is None
+        and outcome is None
+        and not provider.CAPABILITIES.replay
+    ):
+        raise ConfigurationError(f"{provider.NAME} cannot show what a session does that was begun before; give prompt=")
     if telemetry_metadata is not None and not isinstance(telemetry_metadata, Mapping):
         raise ConfigurationError(f"telemetry_metadata= must be a mapping, not {type(telemetry_metadata).__name__}")
     return SessionOptions(
         provider=provider,
         provider_options=parsed,
-        handler=HandlerAdapter(handler),
+        handler=adapted,
         kickoff=_kickoff(provider, prompt, outcome, None if resumed else default_prompt),
         resumed=resumed,
         metadata={**(telemetry_metadata or {}), **provider.metadata(parsed)},
@@ -131,6 +141,17 @@ def session_options(
         user=context,
         **checked,
     )
+
+
+def _check_capabilities(provider: Provider, handler: HandlerAdapter, on_exit: str) -> None:
+    can = provider.CAPABILITIES
+    if handler.confirms and not can.confirmations:
+        raise ConfigurationError(
+            f"{provider.NAME} asks for no confirmations; its handler must have no handle_confirmation"
+        )
+    if on_exit in ("interrupt", "archive", "delete") and on_exit not in can.exits:
+        known = ", ".join(sorted({"leave", *can.exits}))
+        raise ConfigurationError(f'on_exit="{on_exit}" is not possible with {provider.NAME}; it knows {known}')
 
 
 def live_options(provider: Provider, **options: Any) -> SessionOptions:

@@ -49,7 +49,7 @@ STOP_INTERVAL = 0.5
 # Bytes of an answer that an error shows.
 EXCERPT = 500
 
-CAPABILITIES = Capabilities(outcomes=True, confirmations=True)
+CAPABILITIES = Capabilities()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

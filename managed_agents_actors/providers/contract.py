@@ -1,6 +1,7 @@
 """What a provider is: a stateless module with these names. Whatever lives, lives in the connection it opens.
 
 The session drives any provider through this contract alone. Functions here may be called by many sessions at once.
+Beside the contract stand the values it speaks of: what can be posted, and what an event can mean.
 """
 
 from __future__ import annotations
@@ -11,10 +12,67 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from .._model import Event
-from .._protocol.facts import Fact
-from .._protocol.mail import Input
+from .._protocol.facts import (
+    Activity,
+    Answered,
+    Broken,
+    Called,
+    Decided,
+    Ended,
+    Fact,
+    Failed,
+    Graded,
+    Idled,
+    Interrupted,
+    Nothing,
+    PreviewText,
+    Restarted,
+    Running,
+    Said,
+    Spent,
+    ThreadEnded,
+    ThreadStarted,
+    Unrecognised,
+    UserSpoke,
+    own_event,
+)
+from .._protocol.mail import Answer, Confirmation, Goal, Input, Interrupt, Message, RawEvent
 
-__all__ = ["Capabilities", "EventSource", "HistoryPages", "Provider"]
+__all__ = [
+    "Activity",
+    "Answer",
+    "Answered",
+    "Broken",
+    "Called",
+    "Capabilities",
+    "Confirmation",
+    "Decided",
+    "Ended",
+    "EventSource",
+    "Fact",
+    "Failed",
+    "Goal",
+    "Graded",
+    "HistoryPages",
+    "Idled",
+    "Input",
+    "Interrupt",
+    "Interrupted",
+    "Message",
+    "Nothing",
+    "PreviewText",
+    "Provider",
+    "RawEvent",
+    "Restarted",
+    "Running",
+    "Said",
+    "Spent",
+    "ThreadEnded",
+    "ThreadStarted",
+    "Unrecognised",
+    "UserSpoke",
+    "own_event",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,10 +82,16 @@ class Capabilities:
     Attributes:
         outcomes: Outcomes can be defined and graded.
         confirmations: Calls can be gated by a confirmation.
+        replay: What a session has done can be read again, so that one can be watched that was begun elsewhere.
+        interrupts_overtake: An interrupt may be posted while a message is, and then cuts that short.
+        exits: What can become of a session that is left for good, beside leaving it as it is.
     """
 
-    outcomes: bool
-    confirmations: bool
+    outcomes: bool = True
+    confirmations: bool = True
+    replay: bool = True
+    interrupts_overtake: bool = False
+    exits: frozenset[str] = frozenset({"interrupt", "archive", "delete"})
 
 
 class EventSource(Protocol):
@@ -85,7 +149,7 @@ class Provider(Protocol):
         ...
 
     def open_connection(self, options: Any, /) -> AbstractAsyncContextManager[Any]:
-        """Open what the session's requests go through, for as long as the block lasts."""
+        """Open what the session's requests go through, for as long as the block lasts: all of its actors use it."""
         ...
 
     async def establish(self, connection: Any, /) -> str:
