@@ -8,6 +8,7 @@ async with open_claude_simulator([call_tools(("lookup", {"id": 1})), say("done")
 
 from __future__ import annotations
 
+from ._agentcore_simulator import AgentCoreSimulator, SimulatedRuntimeSession, open_agentcore_simulator
 from ._checks import SessionEvidence, assert_exactly_once
 from ._claude_simulator import ClaudeSimulator, SimulatedSession, open_claude_simulator
 from ._crash import crash_session
@@ -34,6 +35,7 @@ from ._fault_actions import (
     Split,
     StallStream,
     TerminateSession,
+    ThrowInStream,
     TruncateAnswer,
 )
 from ._fault_plan import Chance, Fault, FaultPlan, FiredFault
@@ -41,6 +43,8 @@ from ._frames import sse_frame
 from ._http_messages import RecordedRequest, Request
 from ._http_server import Responder, StreamResponse
 from ._journal_suite import DurableJournalSuite, JournalSuite
+from ._provider_place import Place
+from ._provider_suite import ProviderSuite
 from ._recording import RecordedCall, RecordingHandler
 from ._script import (
     Call,
@@ -67,6 +71,7 @@ from ._wire import WireServer, open_wire_server
 
 __all__ = [
     "Action",
+    "AgentCoreSimulator",
     "Call",
     "Chance",
     "ClaudeSimulator",
@@ -89,7 +94,9 @@ __all__ = [
     "LoseAnswer",
     "LoseRequest",
     "PauseStream",
+    "Place",
     "PlanFailed",
+    "ProviderSuite",
     "RecordedCall",
     "RecordedRequest",
     "RecordingHandler",
@@ -100,12 +107,14 @@ __all__ = [
     "RotateKey",
     "SessionEvidence",
     "ShortenListing",
+    "SimulatedRuntimeSession",
     "SimulatedSession",
     "Split",
     "StallStream",
     "Step",
     "StreamResponse",
     "TerminateSession",
+    "ThrowInStream",
     "ToolAnswer",
     "TruncateAnswer",
     "Turn",
@@ -123,6 +132,7 @@ __all__ = [
     "fail",
     "find_shortest_plan",
     "grade",
+    "open_agentcore_simulator",
     "open_claude_simulator",
     "open_wire_server",
     "run_in_virtual_time",

@@ -5,17 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any, TypeAlias
 
-from ._claude_api import (
-    ApiCall,
-    Reply,
-    Route,
-    created_at_filter,
-    merge_metadata,
-    page_reply,
-    page_request,
-    refuse,
-    require,
-)
+from ._api import Reply
+from ._claude_api import ApiCall, Route, created_at_filter, merge_metadata, page_reply, page_request, refuse, require
 
 __all__ = ["ROUTES", "show_tools"]
 

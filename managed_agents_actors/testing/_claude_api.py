@@ -1,20 +1,18 @@
-"""What every endpoint of the simulated Claude API shares: routes, calls, refusals, clock and ids.
+"""What every endpoint of the simulated Claude API shares: routes, calls, refusals, metadata and pages.
 
 The routes' handlers are plain functions: they decide on the state at once and return a reply or raise a refusal;
-sending, losing and delaying are the simulator's. The clock is trio's, shown as wall time from a fixed epoch.
+sending, losing and delaying are the simulator's.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import trio
-
+from ._api import ApiRoute, Clock, Reply
 from ._http_messages import Request
 from ._paging import InvalidCursor, PageRequest, read_page
 
@@ -25,9 +23,6 @@ __all__ = [
     "BETA",
     "ApiCall",
     "ApiRefusal",
-    "Clock",
-    "Ids",
-    "Reply",
     "Route",
     "created_at_filter",
     "merge_metadata",
@@ -41,7 +36,6 @@ Json: TypeAlias = dict[str, Any]
 
 # The beta header value of every managed-agents endpoint.
 BETA = "managed-agents-2026-04-01"
-EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 ERROR_TYPES = {
     400: "invalid_request_error",
@@ -86,14 +80,6 @@ def require(condition: object, message: str) -> None:
         raise refuse(message)
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A successful answer: JSON, or bytes with their content type."""
-
-    body: Json | bytes
-    content_type: str = "application/json"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiCall:
     """One request that was routed, authorised and decoded.
@@ -118,57 +104,14 @@ class ApiCall:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
-    """An endpoint.
+class Route(ApiRoute[ApiCall]):
+    """An endpoint of the Claude API.
 
     Attributes:
-        method: HTTP method.
-        path: With ``{}`` for each id.
-        operation: Its name in fault plans.
-        handler: Decides the answer. ``None`` for event streams, which the simulator serves itself.
         beta: Whether the managed-agents beta header is required.
     """
 
-    method: str
-    path: str
-    operation: str
-    handler: Callable[[ApiCall], Reply] | None
     beta: bool = True
-    pattern: re.Pattern[str] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        pattern = re.escape(self.path).replace(r"\{\}", "([^/]+)")
-        object.__setattr__(self, "pattern", re.compile(pattern))
-
-
-class Clock:
-    """Wall time derived from trio's clock; every reading is later than the one before."""
-
-    def __init__(self) -> None:
-        self._opened = trio.current_time()
-        self._last = 0
-
-    def now(self) -> str:
-        """The time as an RFC 3339 string in UTC, strictly increasing."""
-        self._last = max(round((trio.current_time() - self._opened) * 1e6), self._last + 1)
-        return self.show(EPOCH + timedelta(microseconds=self._last))
-
-    @staticmethod
-    def show(moment: datetime) -> str:
-        """A moment in the one form all timestamps have here, so that they compare as strings."""
-        return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-class Ids:
-    """Deterministic ids with the documented prefixes."""
-
-    def __init__(self) -> None:
-        self._counters: Counter[str] = Counter()
-
-    def new(self, prefix: str) -> str:
-        """The next id of this kind."""
-        self._counters[prefix] += 1
-        return f"{prefix}_{self._counters[prefix]:08d}"
 
 
 def merge_metadata(current: dict[str, str], patch: dict[str, str | None] | None) -> dict[str, str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from ._claude_api import ApiCall, Reply, Route, merge_metadata, page_reply, page_request, refuse, require
+from ._api import Reply
+from ._claude_api import ApiCall, Route, merge_metadata, page_reply, page_request, refuse, require
 
 __all__ = ["ROUTES"]
 

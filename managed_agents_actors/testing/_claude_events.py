@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from ._claude_api import ApiCall, Reply, Route, created_at_filter, page_reply, page_request, refuse, require
-from ._claude_feed import Feed
+from ._api import Reply
+from ._claude_api import ApiCall, Route, created_at_filter, page_reply, page_request, refuse, require
+from ._claude_feed import ClaudeFeed
 from ._claude_status import Thread
 from ._claude_world import StoredSession
 from ._fault_plan import DueFault
@@ -40,7 +41,7 @@ def list_events(call: ApiCall) -> Reply:
     )
 
 
-def open_feed(call: ApiCall, faults: Sequence[DueFault]) -> Feed:
+def open_feed(call: ApiCall, faults: Sequence[DueFault]) -> ClaudeFeed:
     """What a stream request will carry; it is not attached yet.
 
     Raises:
@@ -55,7 +56,7 @@ def open_feed(call: ApiCall, faults: Sequence[DueFault]) -> Feed:
     require(len(wanted) <= 100, "event_deltas: at most 100 values")
     unknown = set(wanted) - PREVIEWABLE
     require(not unknown, f"event_deltas: no previews of {sorted(unknown)}")
-    return Feed(previews=frozenset(wanted), thread_id=thread_id, faults=faults, past=_past(session, thread_id))
+    return ClaudeFeed(previews=frozenset(wanted), thread_id=thread_id, faults=faults, past=_past(session, thread_id))
 
 
 def _past(session: StoredSession, thread_id: str | None) -> Sequence[Json]:

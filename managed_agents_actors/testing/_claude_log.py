@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 
 import trio
 
-from ._claude_api import Clock, Ids
-from ._claude_feed import PREVIEW_TYPES, Feed, event_frame
+from ._api import Clock, Ids
+from ._claude_feed import PREVIEW_TYPES, ClaudeFeed, event_frame
 
 __all__ = ["EventLog", "Usage"]
 
@@ -86,7 +86,7 @@ class EventLog:
         self._clock = clock
         self._ids = ids
         self._positions: dict[str, int] = {}
-        self._feeds: dict[Feed, None] = {}  # in order of attachment
+        self._feeds: dict[ClaudeFeed, None] = {}  # in order of attachment
         self.events: list[Event] = []
         self.queue: deque[Event] = deque()
         self.status = "idle"
@@ -125,7 +125,7 @@ class EventLog:
         if announce:
             self.broadcast(event)
 
-    def broadcast(self, event: Mapping[str, Any], feeds: Iterable[Feed] | None = None) -> None:
+    def broadcast(self, event: Mapping[str, Any], feeds: Iterable[ClaudeFeed] | None = None) -> None:
         """Stream an event without logging it."""
         feeds = self._feeds if feeds is None else feeds
         if not feeds:
@@ -152,14 +152,14 @@ class EventLog:
             return position
         return next((len(self.events) + n for n, event in enumerate(self.queue) if event["id"] == event_id), None)
 
-    def attach(self, feed: Feed) -> None:
+    def attach(self, feed: ClaudeFeed) -> None:
         """Let a stream see every event from now on."""
         self._feeds[feed] = None
 
-    def detach(self, feed: Feed) -> None:
+    def detach(self, feed: ClaudeFeed) -> None:
         """The stream is gone."""
         self._feeds.pop(feed, None)
 
-    def feeds(self) -> tuple[Feed, ...]:
+    def feeds(self) -> tuple[ClaudeFeed, ...]:
         """The open streams."""
         return tuple(self._feeds)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from ._claude_api import BETA, ApiCall, Reply, Route, page_reply, page_request, refuse, require
+from ._api import Reply
+from ._claude_api import BETA, ApiCall, Route, page_reply, page_request, refuse, require
 from ._claude_world import ClaudeWorld, StoredFile
 from ._multipart import MultipartError, parse_multipart
 

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from ._api import Clock, Ids
 from ._background import Background
-from ._claude_api import Clock, Ids, refuse, require
+from ._claude_api import refuse, require
 from ._claude_calls import INTERRUPTED, Batch, PendingCall, awaited, denial, needs_worker, result_event, use_event
 from ._claude_inputs import InputState, check_events
 from ._claude_log import EventLog

@@ -4,18 +4,9 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
+from ._api import Reply
 from ._claude_agents import show_tools
-from ._claude_api import (
-    ApiCall,
-    Reply,
-    Route,
-    created_at_filter,
-    merge_metadata,
-    page_reply,
-    page_request,
-    refuse,
-    require,
-)
+from ._claude_api import ApiCall, Route, created_at_filter, merge_metadata, page_reply, page_request, refuse, require
 from ._claude_resources import attach_resource
 from ._claude_session import EngineOptions, SessionEngine
 from ._claude_world import ClaudeWorld, StoredSession

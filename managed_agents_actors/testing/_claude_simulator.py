@@ -16,12 +16,14 @@ import trio
 from .._protocol.claude_events import KNOWN_TYPES
 from .._protocol.codec import has_lone_surrogate
 from . import _claude_agents, _claude_environments, _claude_events, _claude_resources, _claude_sessions
+from ._api import Reply
 from ._background import open_background
-from ._claude_api import BETA, ApiCall, ApiRefusal, Reply, Route, refuse
-from ._claude_faults import FaultedRequest, meet_faults
+from ._claude_api import BETA, ApiCall, ApiRefusal, Route, refuse
+from ._claude_faults import ClaudeFaultedRequest
 from ._claude_inputs import CHECKS
 from ._claude_world import ClaudeWorld
 from ._clients import connect_client
+from ._fault_actions import ThrowInStream
 from ._fault_contract import Contract
 from ._fault_plan import FaultPlan
 from ._given import require_a, require_text
@@ -46,9 +48,11 @@ ROUTES: tuple[Route, ...] = (
 CONTRACT = Contract(
     operations=frozenset(route.operation for route in ROUTES),
     streams=frozenset(route.operation for route in ROUTES if route.handler is None),
+    listings=frozenset(route.operation for route in ROUTES if route.operation.startswith("list_")),
     of_session=frozenset(route.operation for route in ROUTES if route.path.startswith("/v1/sessions/{}")),
     sends={"send_events": frozenset(CHECKS)},
     events=KNOWN_TYPES,
+    without={ThrowInStream: "its streams carry no exceptions: script fail(), or refuse a request"},
 )
 KNOWN_BETAS = frozenset(
     {
@@ -195,7 +199,7 @@ class _Gate:
         headers = {"request-id": request_id}
         try:
             route, call = self._admit(request)
-            faulted = meet_faults(self.faults, route, call)
+            faulted = ClaudeFaultedRequest(self.faults, route, call)
             if await faulted.suffer(respond, headers, self.rotate_key):
                 return
             # The key may be another one by now.
@@ -242,7 +246,7 @@ class _Gate:
             raise refuse("anthropic-version: header is required")
 
     async def _stream(
-        self, call: ApiCall, faulted: FaultedRequest, respond: Responder, headers: dict[str, str]
+        self, call: ApiCall, faulted: ClaudeFaultedRequest, respond: Responder, headers: dict[str, str]
     ) -> None:
         feed = _claude_events.open_feed(call, faulted.on_stream)
         log = self._world.session(call.ids[0]).engine.log

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from ._claude_api import Clock, Ids
+from ._api import Clock, Ids
 from ._claude_log import EventLog
 
 __all__ = ["Outcomes", "Thread", "Threads"]

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from ._api import Clock, Ids
 from ._background import Background
-from ._claude_api import Clock, Ids, refuse
+from ._claude_api import refuse
 from ._claude_session import SessionEngine
 from ._script import Agent
 

@@ -48,6 +48,7 @@ __all__ = [
     "StallStream",
     "StreamAction",
     "TerminateSession",
+    "ThrowInStream",
     "TruncateAnswer",
     "show",
 ]
@@ -126,7 +127,7 @@ class DelayAnswer(RequestAction):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class RotateKey(RequestAction):
-    """From this request on only ``key`` is accepted: 401 for the old one, until the client has learnt the new."""
+    """From this request on only ``key`` is accepted, of AWS as session token: 401 (403) until the client learns it."""
 
     key: str = field(repr=False, metadata=checked(require_text))
 
@@ -254,6 +255,25 @@ class RepeatEvents(StreamAction):
     """Send the last ``count`` events once more; at the start of a stream, the last ones before it."""
 
     count: int = field(default=1, metadata=FROM_ONE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class ThrowInStream(StreamAction):
+    """Send an exception within the stream and end it: what the invocation did is undone, and may be asked for again.
+
+    Attributes:
+        type: The exception's name on the wire, modelled by the service or not.
+        message: What it says.
+    """
+
+    type: str = field(default="throttlingException", metadata=checked(require_text))
+    message: str = field(default="simulated fault", metadata=checked(require_text))
+
+    def __post_init__(self) -> None:
+        # Named, because slots make another class than the one whose body this is.
+        StreamAction.__post_init__(self)
+        if self.after_bytes is not None:
+            raise ConfigurationError("ThrowInStream: an exception comes between events; give a place by events")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -7,11 +7,11 @@ runs. Pure.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .._errors import ConfigurationError
-from ._fault_actions import CrashSession, ListingAction, SessionAction, StreamAction, TruncateAnswer
+from ._fault_actions import Action, CrashSession, ListingAction, SessionAction, StreamAction, TruncateAnswer
 
 if TYPE_CHECKING:
     from ._fault_plan import Fault
@@ -26,16 +26,20 @@ class Contract:
     Attributes:
         operations: The names of all.
         streams: Those that open a stream.
+        listings: Those that give a page of a listing.
         of_session: Those of one session.
         sends: The types of events that can be sent, by operation.
         events: The types of events that a stream carries.
+        without: The kinds of faults that this server cannot play, each with the reason.
     """
 
     operations: Collection[str]
     streams: Collection[str]
+    listings: Collection[str]
     of_session: Collection[str]
     sends: Mapping[str, Collection[str]]
     events: Collection[str]
+    without: Mapping[type[Action], str] = field(default_factory=dict)
 
     def require_playable(self, faults: Iterable[Fault]) -> None:
         """Refuse what could never befall a request, or not as it reads.
@@ -50,6 +54,8 @@ class Contract:
     def _problems(self, fault: Fault) -> Iterator[str]:
         if fault.on not in self.operations and fault.on != "any":
             yield f"no operation {fault.on!r} to put a fault on; there are: {', '.join(sorted(self.operations))}"
+        elif type(fault.action) in self.without:
+            yield f"{type(fault.action).__name__} does not exist here, {self.without[type(fault.action)]}"
         elif not self._befalls(fault):
             yield f"{type(fault.action).__name__} cannot befall a request of {fault.on!r}"
         if fault.sending is not None:
@@ -67,7 +73,7 @@ class Contract:
             case StreamAction():
                 return fault.on in self.streams
             case ListingAction():
-                return fault.on.startswith("list_")
+                return fault.on in self.listings
             case TruncateAnswer():
                 return fault.on not in self.streams
             case _:

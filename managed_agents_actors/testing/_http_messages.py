@@ -26,6 +26,7 @@ class Request:
         query: Every value of every parameter, in order.
         headers: Names in lower case; repeated headers joined with ``", "``.
         body: The whole body.
+        target: Path and query exactly as they came in the request line.
     """
 
     method: str
@@ -33,6 +34,7 @@ class Request:
     query: Mapping[str, tuple[str, ...]]
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
+    target: str = field(default="", repr=False)
 
     @classmethod
     def parse(cls, *, method: bytes, target: bytes, headers: list[tuple[bytes, bytes]], body: bytes) -> Request:
@@ -49,6 +51,7 @@ class Request:
             query={name: tuple(values) for name, values in query.items()},
             headers=joined,
             body=body,
+            target=target.decode("latin-1"),
         )
 
     def first(self, name: str) -> str | None:

@@ -16,6 +16,7 @@ import trio.testing
 from .._errors import JournalError
 from .._model import ToolResult, ToolUse
 from .._session.journal import Journal, JournalEntry
+from ._expect import expect
 
 __all__ = ["DurableJournalSuite", "JournalSuite"]
 
@@ -41,27 +42,27 @@ class JournalSuite:
     async def test_a_call_is_begun_for_the_first_time(self) -> None:
         """The first attempt is 1, and there is nothing else to know."""
         async with self.open_journal() as journal:
-            _expect(await journal.begin("s", _use("c")), JournalEntry(attempt=1))
+            expect(await journal.begin("s", _use("c")), JournalEntry(attempt=1))
 
     async def test_each_beginning_of_a_call_without_a_result_is_another_attempt(self) -> None:
         """Whoever begins a call again can tell that it was cut off."""
         async with self.open_journal() as journal:
             attempts = [(await journal.begin("s", _use("c"))).attempt for _ in range(3)]
-        _expect(attempts, [1, 2, 3])
+        expect(attempts, [1, 2, 3])
 
     async def test_a_call_with_a_result_is_not_begun_again(self) -> None:
         """The recorded result comes back, as often as it is asked for, and the attempt stays."""
         async with self.open_journal() as journal:
             await _run(journal, "s", "c")
             for _ in range(2):
-                _expect(await journal.begin("s", _use("c")), JournalEntry(attempt=1, result=_result("c")))
+                expect(await journal.begin("s", _use("c")), JournalEntry(attempt=1, result=_result("c")))
 
     async def test_the_first_result_stays(self) -> None:
         """A second result of a call is dropped: the first may have been sent."""
         async with self.open_journal() as journal:
             await _run(journal, "s", "c")
             await journal.finish("s", _result("c", "another"))
-            _expect((await journal.begin("s", _use("c"))).result, _result("c"))
+            expect((await journal.begin("s", _use("c"))).result, _result("c"))
 
     async def test_a_result_comes_back_as_it_was(self) -> None:
         """All of JSON, half a surrogate pair included; and whether it is an error."""
@@ -74,7 +75,7 @@ class JournalSuite:
                 result = ToolResult(tool_use_id=f"c{is_error}", content=content, is_error=is_error)
                 await journal.begin("s", _use(result.tool_use_id))
                 await journal.finish("s", result)
-                _expect((await journal.begin("s", _use(result.tool_use_id))).result, result)
+                expect((await journal.begin("s", _use(result.tool_use_id))).result, result)
 
     async def test_an_empty_result_is_a_result(self) -> None:
         """A call without content was run all the same."""
@@ -82,14 +83,14 @@ class JournalSuite:
         async with self.open_journal() as journal:
             await journal.begin("s", _use("c"))
             await journal.finish("s", result)
-            _expect(await journal.begin("s", _use("c")), JournalEntry(attempt=1, result=result))
+            expect(await journal.begin("s", _use("c")), JournalEntry(attempt=1, result=result))
 
     async def test_a_large_result_is_kept(self) -> None:
         """The largest text a session lets through comes back whole."""
         async with self.open_journal() as journal:
             await _run(journal, "s", "c", "\N{SNOWMAN}" * LARGE_CHARS)
             found = (await journal.begin("s", _use("c"))).result
-            _expect(found == _result("c", "\N{SNOWMAN}" * LARGE_CHARS), wanted=True)
+            expect(found == _result("c", "\N{SNOWMAN}" * LARGE_CHARS), wanted=True)
 
     async def test_a_result_of_a_call_that_never_began_is_refused(self) -> None:
         """It would mean that something ran unrecorded; nothing is recorded of it."""
@@ -97,7 +98,7 @@ class JournalSuite:
             await journal.begin("s", _use("other"))
             await journal.begin("another", _use("c"))
             await _refused(journal.finish, "s", _result("c"))
-            _expect(await journal.begin("s", _use("c")), JournalEntry(attempt=1))
+            expect(await journal.begin("s", _use("c")), JournalEntry(attempt=1))
 
     async def test_a_settled_call_is_not_begun_again(self) -> None:
         """Whether it had a result, was cut off, or runs right now: the provider has an answer."""
@@ -108,13 +109,13 @@ class JournalSuite:
                 await journal.settle("s", call)
                 for _ in range(2):
                     entry = await journal.begin("s", _use(call))
-                    _expect((entry.settled, entry.attempt), (True, 1))
+                    expect((entry.settled, entry.attempt), (True, 1))
 
     async def test_a_call_that_never_began_can_be_settled(self) -> None:
         """Somebody else answered it; a listing that lags behind must not make it run here."""
         async with self.open_journal() as journal:
             await journal.settle("s", "c")
-            _expect(await journal.begin("s", _use("c")), JournalEntry(attempt=0, settled=True))
+            expect(await journal.begin("s", _use("c")), JournalEntry(attempt=0, settled=True))
             await _refused(journal.finish, "s", _result("c"))
 
     async def test_settling_again_changes_nothing(self) -> None:
@@ -124,7 +125,7 @@ class JournalSuite:
             await journal.settle("s", "c")
             once = await journal.begin("s", _use("c"))
             await journal.settle("s", "c")
-            _expect(await journal.begin("s", _use("c")), once)
+            expect(await journal.begin("s", _use("c")), once)
 
     async def test_a_result_that_comes_after_its_call_was_settled_is_dropped(self) -> None:
         """The call was interrupted at the provider while it ran here; there is nobody left to tell."""
@@ -132,7 +133,7 @@ class JournalSuite:
             await journal.begin("s", _use("c"))
             await journal.settle("s", "c")
             await journal.finish("s", _result("c"))
-            _expect(await journal.begin("s", _use("c")), JournalEntry(attempt=1, settled=True))
+            expect(await journal.begin("s", _use("c")), JournalEntry(attempt=1, settled=True))
 
     async def test_a_forgotten_session_is_as_if_it_had_never_been(self) -> None:
         """All of its calls are gone, the settled ones too; other sessions' are not."""
@@ -147,7 +148,7 @@ class JournalSuite:
                 session: [(await journal.begin(session, _use(call))).attempt for call in ("done", "cut off", "settled")]
                 for session in ("s", "another")
             }
-            _expect(found, {"s": [1, 1, 1], "another": [1, 2, 0]})
+            expect(found, {"s": [1, 1, 1], "another": [1, 2, 0]})
             await journal.forget("s")
             await _refused(journal.finish, "s", _result("cut off"))
 
@@ -157,7 +158,7 @@ class JournalSuite:
             await _run(journal, "s", "c")
             await journal.settle("s", "settled")
             for session, call in (("another", "c"), ("another", "settled"), ("sc", ""), ("", "sc"), ("c", "s")):
-                _expect(await journal.begin(session, _use(call)), JournalEntry(attempt=1))
+                expect(await journal.begin(session, _use(call)), JournalEntry(attempt=1))
 
     async def test_ids_may_be_any_text(self) -> None:
         """Each is a call and a session of its own."""
@@ -166,11 +167,11 @@ class JournalSuite:
                 await _run(journal, id_, id_, text=ascii(id_))
             for id_ in ODD_IDS:
                 entry = await journal.begin(id_, _use(id_))
-                _expect(entry, JournalEntry(attempt=1, result=_result(id_, ascii(id_))))
+                expect(entry, JournalEntry(attempt=1, result=_result(id_, ascii(id_))))
                 await journal.settle(id_, id_)
-                _expect((await journal.begin(id_, _use(id_))).settled, wanted=True)
+                expect((await journal.begin(id_, _use(id_))).settled, wanted=True)
                 await journal.forget(id_)
-                _expect(await journal.begin(id_, _use(id_)), JournalEntry(attempt=1))
+                expect(await journal.begin(id_, _use(id_)), JournalEntry(attempt=1))
 
     async def test_calls_that_begin_at_once_are_told_apart(self) -> None:
         """No two tasks are given the same attempt of a call."""
@@ -182,7 +183,7 @@ class JournalSuite:
         async with self.open_journal() as journal, trio.open_nursery() as nursery:
             for _ in range(CONCURRENT):
                 nursery.start_soon(begin, journal)
-        _expect(sorted(attempts), list(range(1, CONCURRENT + 1)))
+        expect(sorted(attempts), list(range(1, CONCURRENT + 1)))
 
     async def test_results_that_come_at_once_leave_one_for_good(self) -> None:
         """Whichever was first, all who ask are given the same."""
@@ -193,7 +194,7 @@ class JournalSuite:
                 for text in texts:
                     nursery.start_soon(journal.finish, "s", _result("c", text))
             found = [(await journal.begin("s", _use("c"))).result for _ in range(2)]
-            _expect(found[0] in [_result("c", text) for text in texts] and found[0] == found[1], wanted=True)
+            expect(found[0] in [_result("c", text) for text in texts] and found[0] == found[1], wanted=True)
 
     async def test_every_method_is_a_checkpoint(self) -> None:
         """Also when there is nothing to write."""
@@ -210,8 +211,8 @@ class JournalSuite:
                 with trio.CancelScope() as scope:
                     scope.cancel()
                     await act()
-                _expect(scope.cancelled_caught, wanted=True)
-            _expect(await journal.begin("s", _use("c")), JournalEntry(attempt=2))
+                expect(scope.cancelled_caught, wanted=True)
+            expect(await journal.begin("s", _use("c")), JournalEntry(attempt=2))
 
 
 class DurableJournalSuite(JournalSuite):
@@ -237,18 +238,18 @@ class DurableJournalSuite(JournalSuite):
             await journal.forget("forgotten")
         for attempt in (2, 3):
             async with self.open_journal() as journal:
-                _expect(await journal.begin("s", _use("done")), JournalEntry(attempt=1, result=_result("done")))
-                _expect(await journal.begin("s", _use("cut off")), JournalEntry(attempt=attempt))
-                _expect((await journal.begin("s", _use("settled"))).settled, wanted=True)
-                _expect(await journal.begin("forgotten", _use("c")), JournalEntry(attempt=attempt - 1))
+                expect(await journal.begin("s", _use("done")), JournalEntry(attempt=1, result=_result("done")))
+                expect(await journal.begin("s", _use("cut off")), JournalEntry(attempt=attempt))
+                expect((await journal.begin("s", _use("settled"))).settled, wanted=True)
+                expect(await journal.begin("forgotten", _use("c")), JournalEntry(attempt=attempt - 1))
 
     async def test_what_was_recorded_is_known_to_others_at_once(self) -> None:
         """Nothing waits for a journal to be closed: its process may die first."""
         async with self.open_journal() as first, self.open_journal() as second:
             await _run(first, "s", "c")
-            _expect((await second.begin("s", _use("c"))).result, _result("c"))
+            expect((await second.begin("s", _use("c"))).result, _result("c"))
             await second.settle("s", "c")
-            _expect((await first.begin("s", _use("c"))).settled, wanted=True)
+            expect((await first.begin("s", _use("c"))).settled, wanted=True)
 
     async def test_a_closed_journal_says_so(self) -> None:
         """It neither hangs nor pretends to have recorded anything."""
@@ -265,7 +266,7 @@ class DurableJournalSuite(JournalSuite):
                 scope.cancel()
         await _refused(journal.begin, "s", _use("c"))
         async with self.open_journal() as journal:
-            _expect(await journal.begin("s", _use("c")), JournalEntry(attempt=2))
+            expect(await journal.begin("s", _use("c")), JournalEntry(attempt=2))
 
 
 def _use(call: str) -> ToolUse:
@@ -288,11 +289,6 @@ def _each_method(journal: Journal) -> list[Callable[[], Awaitable[object]]]:
         lambda: journal.settle("s", "c"),
         lambda: journal.forget("s"),
     ]
-
-
-def _expect(found: object, wanted: object) -> None:
-    if found != wanted:
-        raise AssertionError(f"expected {ascii(wanted)[:500]}, found {ascii(found)[:500]}")
 
 
 async def _refused(function: Callable[..., Awaitable[object]], *args: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ._fault_actions import HugeFrame, StreamAction
 from ._fault_plan import DueFault
@@ -17,17 +17,23 @@ class Frame:
     """A frame to send, or the rest of one.
 
     Attributes:
-        data: Its bytes.
+        data: All of its bytes.
         kind: The type of its event; ``None`` when a fault adds it.
+        sent: How many of its bytes were sent already.
     """
 
     data: bytes
     kind: str | None
+    sent: int = 0
 
-    def padded(self, size: int) -> Frame:
-        """The same event in a frame of at least so many bytes."""
-        end = b"\n\n"
-        return Frame(self.data.removesuffix(end).ljust(size - len(end)) + end, self.kind)
+    @property
+    def rest(self) -> bytes:
+        """The bytes that are still to be sent."""
+        return self.data[self.sent :]
+
+    def without(self, count: int) -> Frame:
+        """The same frame once so many more bytes of it were sent."""
+        return replace(self, sent=self.sent + count)
 
 
 class StreamFaults:
@@ -44,7 +50,8 @@ class StreamFaults:
     def room(self) -> int | None:
         """How many bytes the body may go on before the next place that is given in bytes; ``None`` for any number."""
         places = [action.after_bytes for action, _ in self._pending if action.after_bytes is not None]
-        return min(places) - self._bytes if places else None
+        # What is due and waits for a whole frame holds nothing up.
+        return min((place - self._bytes for place in places if place > self._bytes), default=None)
 
     def note_bytes(self, count: int) -> None:
         """So many bytes of the body were sent."""
@@ -56,11 +63,15 @@ class StreamFaults:
             self._events[frame.kind] += 1
             self._events[None] += 1
 
+    def carried(self, kind: str) -> int:
+        """How many events of this type were sent to their end."""
+        return self._events[kind]
+
     def take_due(self, *, waiting: bool) -> tuple[StreamAction, DueFault] | None:
         """The first fault that is due here; it is not pending any more.
 
         Args:
-            waiting: Whether a frame waits to be sent; what befalls the next frame is not due without one.
+            waiting: Whether a whole frame waits to be sent; what befalls the next frame is not due without one.
         """
         for index, (action, _) in enumerate(self._pending):
             if self._is_due(action) and (waiting or not isinstance(action, HugeFrame)):

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import anthropic
+import boto3
+import botocore.session
 import h11
 import pytest
 import trio
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import create_request_object, prepare_request_dict
+from botocore.config import Config
+from botocore.eventstream import EventStreamBuffer
+from botocore.model import ServiceModel
+from botocore.serialize import create_serializer
 
-from managed_agents_actors.testing import ClaudeSimulator, Fault, FaultPlan, WireServer, open_claude_simulator
+from managed_agents_actors.testing import (
+    AgentCoreSimulator,
+    ClaudeSimulator,
+    Fault,
+    FaultPlan,
+    WireServer,
+    open_agentcore_simulator,
+    open_claude_simulator,
+)
 
 HEADERS = {
     "host": "simulator.test",
@@ -98,7 +116,8 @@ class RawClient:
         return seen
 
 
-Connect = Callable[[ClaudeSimulator | WireServer], AbstractAsyncContextManager[RawClient]]
+Server = ClaudeSimulator | AgentCoreSimulator | WireServer
+Connect = Callable[[Server], AbstractAsyncContextManager[RawClient]]
 
 
 @pytest.fixture
@@ -106,7 +125,7 @@ def connect() -> Connect:
     """Opens a raw connection to a server, on whichever transport it runs."""
 
     @asynccontextmanager
-    async def open_raw(server: ClaudeSimulator | WireServer) -> AsyncIterator[RawClient]:
+    async def open_raw(server: Server) -> AsyncIterator[RawClient]:
         host, _, port = server.base_url.removeprefix("http://").partition(":")
         stream = (
             await trio.open_tcp_stream(host, int(port))
@@ -208,3 +227,148 @@ def watch(connect: Any, start: Any, message: Any) -> Watch:
                 yield Watched(simulator, client, listener, await start(client, simulator), message)
 
     return open_watched
+
+
+# A session id as clients choose them: at least 33 characters.
+SESSION = "session-of-the-tests-0000000000000000"
+AWS_SERVICES = ("bedrock-agentcore", "bedrock-agentcore-control")
+
+
+@functools.cache
+def aws_operation(name: str) -> Any:
+    """botocore's model of an operation, by its name in snake case."""
+    loader = botocore.session.Session().get_component("data_loader")
+    models = [ServiceModel(loader.load_service_model(service, "service-2"), service) for service in AWS_SERVICES]
+    camel = "".join(part.title() for part in name.split("_"))
+    return next(model for model in models if camel in model.operation_names).operation_model(camel)
+
+
+@dataclass
+class AwsClient:
+    """A raw connection to the AgentCore simulator, for virtual time: botocore writes and signs, and reads frames."""
+
+    simulator: AgentCoreSimulator
+    raw: RawClient
+    buffer: EventStreamBuffer = field(default_factory=EventStreamBuffer)
+
+    def sign(self, operation: str, params: dict[str, Any], **options: Any) -> tuple[str, str, dict[str, str], bytes]:
+        """Method, target, headers and body of a request; validate=False sends what no SDK would."""
+        serializer = create_serializer("rest-json", include_validation=options.get("validate", True))
+        request_dict = serializer.serialize_to_request(params, aws_operation(operation))
+        prepare_request_dict(request_dict, endpoint_url=self.simulator.base_url, context={}, user_agent="tests")
+        request = create_request_object(request_dict)
+        credentials = options.get("credentials", self.simulator.credentials)
+        service, region = options.get("service", "bedrock-agentcore"), options.get("region", self.simulator.region)
+        SigV4Auth(credentials, service, region).add_auth(request)
+        prepared = request.prepare()
+        url = urlsplit(prepared.url)
+        target = url.path + (f"?{url.query}" if url.query else "")
+        headers = {"host": url.netloc, **{name.lower(): _text(value) for name, value in prepared.headers.items()}}
+        body = prepared.body or b""
+        return prepared.method, target, headers, body if isinstance(body, bytes) else body.encode()
+
+    async def start(self, operation: str, *, options: dict[str, Any] | None = None, **params: Any) -> h11.Response:
+        """Send a request and give the head of its answer."""
+        method, target, headers, body = self.sign(operation, params, **(options or {}))
+        return await self.raw.start(method, target, body, headers)
+
+    async def call(self, operation: str, *, options: dict[str, Any] | None = None, **params: Any) -> tuple[int, Any]:
+        """Status and JSON of an answer."""
+        head = await self.start(operation, options=options, **params)
+        content = b""
+        while isinstance(part := await self.raw.next_event(), h11.Data):
+            content += part.data
+        if not isinstance(part, h11.EndOfMessage):
+            raise ConnectionError(f"cut off: {part!r}")
+        self.raw.wire.start_next_cycle()
+        return head.status_code, json.loads(content) if content else None
+
+    async def invoke(self, *messages: Any, **params: Any) -> list[tuple[str, Any]]:
+        """Invoke the simulator's harness; text is a user's message. Gives every event by name and payload."""
+        await self.begin(*messages, **params)
+        return await self.rest()
+
+    async def begin(self, *messages: Any, **params: Any) -> None:
+        """Invoke the simulator's harness, and read the head only."""
+        given = [user_text(message) if isinstance(message, str) else message for message in messages]
+        defaults = {"harnessArn": self.simulator.harness_arn, "runtimeSessionId": SESSION}
+        head = await self.start("invoke_harness", **{**defaults, "messages": given, **params})
+        assert head.status_code == 200, (await self.raw.next_event()).data
+        assert dict(head.headers)[b"content-type"] == b"application/vnd.amazon.eventstream"
+
+    async def rest(self) -> list[tuple[str, Any]]:
+        """Every event up to the clean end of the body."""
+        events: list[tuple[str, Any]] = []
+        while (event := await self.next_event()) is not None:
+            events.append(event)
+        self.raw.wire.start_next_cycle()
+        return events
+
+    async def next_event(self) -> tuple[str, Any] | None:
+        """The next event, an exception's name after a "!"; None at the clean end."""
+        while (message := next(self.buffer, None)) is None:
+            part = await self.raw.next_event()
+            if isinstance(part, h11.EndOfMessage):
+                return None
+            if not isinstance(part, h11.Data):
+                raise ConnectionError(f"cut off: {part!r}")
+            self.buffer.add_data(bytes(part.data))
+        headers = message.headers
+        name = headers.get(":event-type") or f"!{headers[':exception-type']}"
+        return name, json.loads(message.payload)
+
+
+def _text(value: str | bytes) -> str:
+    return value if isinstance(value, str) else value.decode()
+
+
+def user_text(text: str) -> dict[str, Any]:
+    """A user's message."""
+    return {"role": "user", "content": [{"text": text}]}
+
+
+@pytest.fixture
+def aws(connect: Any) -> Callable[..., AbstractAsyncContextManager[AwsClient]]:
+    """`async with aws(script, **options)`: a connection to a simulator in memory; `.simulator` is the simulator."""
+
+    @asynccontextmanager
+    async def open_aws(script: Any = None, **options: Any) -> AsyncIterator[AwsClient]:
+        async with (
+            open_agentcore_simulator(script, **{"transport": "memory", **options}) as simulator,
+            connect(simulator) as raw,
+        ):
+            with trio.fail_after(PATIENCE * 10):
+                yield AwsClient(simulator, raw)
+
+    return open_aws
+
+
+@dataclass
+class Boto:
+    """boto3's clients of both planes; call them in threads."""
+
+    data: Any
+    control: Any
+
+
+@pytest.fixture
+def boto() -> Iterator[Callable[..., Boto]]:
+    """Makes boto3's clients of a simulator."""
+    made: list[Any] = []
+
+    def make(simulator: AgentCoreSimulator, credentials: Any = None) -> Boto:
+        keys = credentials or simulator.credentials
+        session = boto3.Session(
+            aws_access_key_id=keys.access_key,
+            aws_secret_access_key=keys.secret_key,
+            aws_session_token=keys.token,
+            region_name=simulator.region,
+        )
+        config = Config(retries={"total_max_attempts": 1}, read_timeout=20)
+        clients = [session.client(name, endpoint_url=simulator.base_url, config=config) for name in AWS_SERVICES]
+        made.extend(clients)
+        return Boto(*clients)
+
+    yield make
+    for client in made:
+        client.close()
