@@ -10,11 +10,11 @@ BIN := $(VENV)/bin
 help:
 	@echo "make demo       run the demonstration (installs the library only)"
 	@echo "make test       lint, types and tests (installs the development tools too)"
-	@echo "make soak       random sessions under random faults (SOAK='--cases 1000', or --seconds; --seed, --jobs)"
+	@echo "make soak       random sessions under random faults (SOAK='--cases 1000', or --seconds; --provider, --seed, --jobs)"
 	@echo "make soak-bytes recorded turns, cut at every byte of their streams and listings; takes long"
 	@echo "make lint       ruff: rules and format"
 	@echo "make typecheck  mypy, strict"
-	@echo "make bench      speed, beside the official SDK, in one run"
+	@echo "make bench      speed, beside the official SDKs, in one run"
 	@echo "make venv       install everything into $(VENV)"
 	@echo "make clean      remove $(VENV), caches and build results"
 
@@ -53,6 +53,7 @@ soak-bytes: venv
 
 bench: venv
 	$(BIN)/python benchmarks/session.py
+	$(BIN)/python benchmarks/event_stream.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

@@ -1,7 +1,8 @@
 """Random sessions under random faults, in virtual time, judged from outside; exits with 1 if anything broke.
 
 ``case`` says what happens, ``faults`` what goes wrong, ``play`` lets it happen and writes the record, ``laws`` judge
-the record, ``campaign`` does so many times. A case is determined by its seed. Beside it ``every_byte`` cuts a recorded
+the record, ``campaign`` does so many times. A case is determined by its seed; of AgentCore's, ``harness_case`` and its
+neighbours do the same. Beside it ``every_byte`` cuts a recorded
 turn wherever it can be cut. Nothing here knows how the library works.
 """
 
@@ -12,7 +13,7 @@ import os
 import secrets
 import sys
 
-from .campaign import Failure, campaign
+from .campaign import PROVIDERS, Failure, campaign
 from .every_byte import VARIANTS, try_every_byte
 
 
@@ -22,7 +23,7 @@ def main() -> int:
         return _every_byte(given.every_byte or list(VARIANTS), slice(given.first, None, given.step), given.jobs)
     seed = secrets.randbelow(10**12) if given.seed is None else given.seed
     seconds = 60.0 if given.cases is None and given.seconds is None else given.seconds
-    tally = campaign(seed, cases=given.cases, seconds=seconds, jobs=given.jobs, tell=_tell)
+    tally = campaign(seed, cases=given.cases, seconds=seconds, jobs=given.jobs, tell=_tell, provider=given.provider)
     print(tally)
     return 1 if tally.failures else 0
 
@@ -33,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--cases", type=int, help="how many cases")
     what.add_argument("--seconds", type=float, help="for how long (default: 60)")
     what.add_argument("--every-byte", nargs="*", choices=VARIANTS, help="every cut of these variants (default: all)")
+    parser.add_argument("--provider", choices=PROVIDERS, default="both", help="whose cases (default: both, in turn)")
     parser.add_argument("--first", type=int, default=0, help="with --every-byte: the first cut (default: 0)")
     parser.add_argument("--step", type=int, default=1, help="with --every-byte: from one cut to the next (default: 1)")
     parser.add_argument("--seed", type=int, help="the first case's seed (default: a fresh one)")

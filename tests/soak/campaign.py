@@ -7,16 +7,37 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import NoReturn, TypeAlias
+from functools import partial
+from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 from managed_agents_actors.testing import FaultPlan, find_shortest_plan
 
 from .case import Case, draw_case
+from .harness_case import HarnessCase, draw_harness_case
+from .harness_laws import harness_violations
+from .harness_play import play_harness
 from .laws import violations
 from .play import play
 from .processes import spread
 
-Judge: TypeAlias = Callable[[Case], list[str]]
+AnyCase: TypeAlias = Case | HarnessCase
+Judge: TypeAlias = Callable[[AnyCase], list[str]]
+
+
+class Subject(NamedTuple):
+    """How cases of a provider are drawn, played and judged."""
+
+    draw: Callable[[int], AnyCase]
+    play: Callable[[Any], Any]
+    violations: Callable[[Any], list[str]]
+
+
+SUBJECTS = {
+    "claude": Subject(draw_case, play, violations),
+    "agentcore": Subject(draw_harness_case, play_harness, harness_violations),
+}
+# Of both, the seed decides: they alternate.
+PROVIDERS = (*SUBJECTS, "both")
 
 # Cases that a process is given at once: a second's work or so.
 BATCH = 25
@@ -33,19 +54,21 @@ class Failure:
     """A case that broke a law.
 
     Attributes:
+        provider: Whose case it is.
         seed: Of this case alone.
         plan: The shortest found under which it fails.
         broken: What it breaks then.
     """
 
+    provider: str
     seed: int
     plan: FaultPlan
     broken: tuple[str, ...]
 
     def __str__(self) -> str:
         broken = "".join(f"\n  {line}" for line in self.broken)
-        again = f"python -m tests.soak --cases 1 --seed {self.seed}"
-        return f"seed {self.seed} fails under {self.plan!r}:{broken}\n  again: {again}"
+        again = f"python -m tests.soak --provider {self.provider} --cases 1 --seed {self.seed}"
+        return f"{self.provider} seed {self.seed} fails under {self.plan!r}:{broken}\n  again: {again}"
 
 
 @dataclass
@@ -62,13 +85,19 @@ class Tally:
         return f"{self.cases} cases from seed {self.seed} on, {rate:.1f} a second: {len(self.failures)} failures"
 
 
-def judge(case: Case) -> list[str]:
+def draw(provider: str, seed: int) -> AnyCase:
+    """Draw a case of a provider, or of one of both."""
+    return SUBJECTS[(*SUBJECTS,)[seed % len(SUBJECTS)] if provider == "both" else provider].draw(seed)
+
+
+def judge(case: AnyCase) -> list[str]:
     """Play a case and tell what it breaks."""
+    subject = SUBJECTS[case.provider]
     with _real_bound():
-        return violations(play(case))
+        return subject.violations(subject.play(case))
 
 
-def try_case(case: Case, judge: Judge = judge) -> Failure | None:
+def try_case(case: AnyCase, judge: Judge = judge) -> Failure | None:
     """Play a case; if it fails, leave out of its plan everything that it fails without."""
     broken = judge(case)
     if not broken:
@@ -82,17 +111,23 @@ def try_case(case: Case, judge: Judge = judge) -> Failure | None:
     try:
         plan = find_shortest_plan(plan, run, seed=case.seed)
     except ValueError:
-        return Failure(case.seed, plan, (*broken, "it did not fail when it was played again"))
-    return Failure(case.seed, plan, tuple(judge(case.under(plan.faults))))
+        return Failure(case.provider, case.seed, plan, (*broken, "it did not fail when it was played again"))
+    return Failure(case.provider, case.seed, plan, tuple(judge(case.under(plan.faults))))
 
 
 def campaign(
-    seed: int, *, cases: int | None, seconds: float | None, jobs: int, tell: Callable[[Failure], None]
+    seed: int,
+    *,
+    cases: int | None,
+    seconds: float | None,
+    jobs: int,
+    tell: Callable[[Failure], None],
+    provider: str = "both",
 ) -> Tally:
     """Play so many cases, or for so long, from a seed on; tell of each failure as it comes; give up on too many."""
     tally, began = Tally(seed), time.monotonic()
     batches = _batches(seed, cases, None if seconds is None else began + seconds)
-    for count, failures in spread(_try_batch, batches, jobs=jobs):
+    for count, failures in spread(partial(_try_batch, provider), batches, jobs=jobs):
         tally.cases += count
         tally.failures += failures
         for failure in failures:
@@ -111,8 +146,8 @@ def _batches(seed: int, cases: int | None, until: float | None) -> Iterator[rang
         start = stop
 
 
-def _try_batch(seeds: range) -> tuple[int, list[Failure]]:
-    tried = [try_case(draw_case(seed)) for seed in seeds]
+def _try_batch(provider: str, seeds: range) -> tuple[int, list[Failure]]:
+    tried = [try_case(draw(provider, seed)) for seed in seeds]
     return len(seeds), [failure for failure in tried if failure is not None]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import managed_agents_actors as maa
 from managed_agents_actors.testing import Call, Fault, Step, call_tools, fail, say, spend, think, wait
@@ -60,6 +60,7 @@ class Case:
         idle_timeout: The client's patience with a silent stream.
     """
 
+    provider: ClassVar[str] = "claude"
     seed: int
     conversations: tuple[Conversation, ...]
     mishaps: Mishaps
@@ -107,18 +108,18 @@ def _exchange(rng: Random, name: str) -> Exchange:
         size = rng.randint(1, len(calls))
         steps += [*_talk(rng), call_tools(*calls[:size])]
         calls = calls[size:]
-    steps += [*_talk(rng), say(_text(rng))]
+    steps += [*_talk(rng), say(draw_text(rng))]
     if rng.random() < 0.05:
         steps.append(fail("model_overloaded_error"))
     # The name makes the message one of its kind; the agent finds its steps by it.
-    return Exchange(f"{name} {_text(rng)}", tuple(steps), rng.choice((0.0, 0.0, 1.0, 100.0)))
+    return Exchange(f"{name} {draw_text(rng)}", tuple(steps), rng.choice((0.0, 0.0, 1.0, 100.0)))
 
 
 def _talk(rng: Random) -> list[Step]:
     pace = rng.choice((0.0, 0.0, 0.2))
-    text = _text(rng)
+    text = draw_text(rng)
     makers = (
-        lambda: say(text, chunks=_chunks(rng, text), pace=pace),
+        lambda: say(text, chunks=draw_chunks(rng, text), pace=pace),
         think,
         lambda: wait(rng.choice((0.1, 3.0, 40.0))),
         lambda: fail("model_overloaded_error", "retrying"),
@@ -127,18 +128,18 @@ def _talk(rng: Random) -> list[Step]:
     return [rng.choices(makers, (5, 2, 2, 1, 2))[0]() for _ in range(rng.choice((0, 0, 1, 2)))]
 
 
-def _text(rng: Random) -> str:
+def draw_text(rng: Random) -> str:
     return "x" + "".join(rng.choices(WORDS, k=rng.randint(0, 6)))
 
 
-def _chunks(rng: Random, text: str) -> list[str]:
+def draw_chunks(rng: Random, text: str) -> list[str]:
     cuts = sorted(rng.sample(range(1, len(text)), min(len(text) - 1, rng.randint(0, 3))))
     return [text[start:stop] for start, stop in zip([0, *cuts], [*cuts, len(text)], strict=True)]
 
 
 def _call(rng: Random) -> Call:
     """A call; its input tells the handler what to do."""
-    given: dict[str, Any] = {"seconds": rng.choice((0, 0, 0, 0.5, 4, 70)), "text": _text(rng)}
+    given: dict[str, Any] = {"seconds": rng.choice((0, 0, 0, 0.5, 4, 70)), "text": draw_text(rng)}
     kind = rng.choices(("custom", "sub-agent", "builtin", "mcp", "gated"), (12, 1, 1, 1, 2))[0]
     match kind:
         case "custom" | "sub-agent":

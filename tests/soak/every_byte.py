@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import trio
 from trio.testing import MockClock
@@ -29,10 +29,12 @@ from managed_agents_actors.testing import (
     sse_frame,
 )
 
+from .harness_every_byte import harness_cuts, harness_differences, recorded
 from .processes import spread
 
 Event: TypeAlias = dict[str, Any]
 How: TypeAlias = Literal["reset", "end"]
+T = TypeVar("T")
 
 CAPTURES = Path(__file__).parent.parent / "captures"
 SESSION = "/v1/sessions/sesn_1"
@@ -337,7 +339,9 @@ CUTS: dict[str, Callable[[Recording], list[Cut]]] = {
     "end": lambda recording: stream_cuts(recording, "end"),
     "listing": listing_cuts,
 }
-VARIANTS = tuple(f"{recording}-{cuts}" for recording in RECORDINGS for cuts in CUTS)
+# A harness keeps no listing.
+HARNESS_VARIANTS = ("harness-reset", "harness-end")
+VARIANTS = (*(f"{recording}-{cuts}" for recording in RECORDINGS for cuts in CUTS), *HARNESS_VARIANTS)
 
 # Cuts that a process is given at once: some seconds' work.
 BATCH = 100
@@ -352,7 +356,13 @@ def variant(name: str) -> tuple[Recording, list[Cut]]:
 
 def try_every_byte(name: str, part: slice, *, jobs: int) -> tuple[int, list[str]]:
     """Make every cut of a part of a variant; give how many there are, and those that change something."""
-    recording, every = variant(name)
-    cuts = every[part]
+    if name in HARNESS_VARIANTS:
+        turn = recorded()
+        return _try_cuts(partial(harness_differences, turn), harness_cuts(turn, name.partition("-")[2])[part], jobs)
+    recording, cuts = variant(name)
+    return _try_cuts(partial(differences, recording), cuts[part], jobs)
+
+
+def _try_cuts(work: Callable[[list[T]], list[str]], cuts: list[T], jobs: int) -> tuple[int, list[str]]:
     batches = [cuts[start : start + BATCH] for start in range(0, len(cuts), BATCH)]
-    return len(cuts), [line for found in spread(partial(differences, recording), batches, jobs=jobs) for line in found]
+    return len(cuts), [line for found in spread(work, batches, jobs=jobs) for line in found]

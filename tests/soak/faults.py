@@ -75,59 +75,59 @@ class Kind:
     ends: Errors = ()
 
 
-def _place(rng: Random) -> int:
+def place(rng: Random) -> int:
     """After how many events of a stream: mostly early, since most streams are short."""
     return rng.randint(0, rng.choice((5, 20, 60)))
 
 
-def _refusal(*statuses: int, most: float = 30.0) -> Make:
+def refusal(*statuses: int, most: float = 30.0) -> Make:
     return lambda rng: RefuseWith(rng.choice(statuses), rng.choice((None, None, 0.0, 3.0, most)))
 
 
-def _seconds(rng: Random) -> float:
+def seconds(rng: Random) -> float:
     return rng.choice((0.01, 0.5, 1.0, 5.0, LONGEST_DELAY))
 
 
-def _sizes(rng: Random) -> tuple[int, ...]:
+def sizes(rng: Random) -> tuple[int, ...]:
     return tuple(rng.choice((3, 20, 200)) for _ in range(rng.randint(1, 3)))
 
 
 # `ShortenListing` is not among them: nothing on the wire tells a client that rows are missing, so nothing need heal it.
 HEALING = (
-    Kind(STREAM, lambda rng: DropStream(after_events=_place(rng)), weight=5),
+    Kind(STREAM, lambda rng: DropStream(after_events=place(rng)), weight=5),
     Kind(STREAM, lambda rng: DropStream(after_bytes=rng.randint(0, 6000)), weight=3),
-    Kind(STREAM, lambda rng: EndStream(after_events=_place(rng)), weight=3),
+    Kind(STREAM, lambda rng: EndStream(after_events=place(rng)), weight=3),
     Kind(STREAM, lambda rng: EndStream(after_bytes=rng.randint(0, 6000)), weight=2),
-    Kind(STREAM, lambda rng: StallStream(after_events=_place(rng)), weight=3),
-    Kind(STREAM, lambda rng: PauseStream(after_events=_place(rng), seconds=rng.choice((10.0, 50.0, 100.0))), weight=2),
-    Kind(STREAM, lambda rng: DelayEvents(after_events=_place(rng), seconds=_seconds(rng)), weight=2),
-    Kind(STREAM, lambda rng: GarbageFrame(after_events=_place(rng)), weight=2),
-    Kind(STREAM, lambda rng: HugeFrame(after_events=_place(rng), size=200_000)),
-    Kind(STREAM, lambda rng: RepeatEvents(after_events=_place(rng), count=rng.randint(1, 9)), weight=3),
-    Kind(READ, _refusal(429, 500, 503, 529), weight=4, storm=LONGEST_STORM),
-    Kind(POST, _refusal(429, 500, 503, 529), weight=5, storm=LONGEST_STORM),
-    Kind(CREATE, _refusal(429, 529, most=3.0), storm=2),
+    Kind(STREAM, lambda rng: StallStream(after_events=place(rng)), weight=3),
+    Kind(STREAM, lambda rng: PauseStream(after_events=place(rng), seconds=rng.choice((10.0, 50.0, 100.0))), weight=2),
+    Kind(STREAM, lambda rng: DelayEvents(after_events=place(rng), seconds=seconds(rng)), weight=2),
+    Kind(STREAM, lambda rng: GarbageFrame(after_events=place(rng)), weight=2),
+    Kind(STREAM, lambda rng: HugeFrame(after_events=place(rng), size=200_000)),
+    Kind(STREAM, lambda rng: RepeatEvents(after_events=place(rng), count=rng.randint(1, 9)), weight=3),
+    Kind(READ, refusal(429, 500, 503, 529), weight=4, storm=LONGEST_STORM),
+    Kind(POST, refusal(429, 500, 503, 529), weight=5, storm=LONGEST_STORM),
+    Kind(CREATE, refusal(429, 529, most=3.0), storm=2),
     Kind((*READ, *POST), lambda _: LoseAnswer(), weight=6, storm=LONGEST_STORM),
     Kind((*READ, *POST), lambda _: LoseRequest(), weight=4, storm=LONGEST_STORM),
     Kind(ANSWERED, lambda rng: TruncateAnswer(rng.choice((None, 0, 5, 1000))), weight=3, storm=LONGEST_STORM),
-    Kind((*READ, *POST, *CREATE), lambda rng: Delay(_seconds(rng)), weight=3, storm=LONGEST_STORM),
-    Kind((*READ, *POST, *CREATE), lambda rng: DelayAnswer(_seconds(rng)), weight=3, storm=LONGEST_STORM),
-    Kind((*READ, *POST), lambda rng: Split(_sizes(rng)), weight=2),
+    Kind((*READ, *POST, *CREATE), lambda rng: Delay(seconds(rng)), weight=3, storm=LONGEST_STORM),
+    Kind((*READ, *POST, *CREATE), lambda rng: DelayAnswer(seconds(rng)), weight=3, storm=LONGEST_STORM),
+    Kind((*READ, *POST), lambda rng: Split(sizes(rng)), weight=2),
     Kind(LIST, lambda rng: LoopCursors(rng.randint(1, 3))),
     # Always the same one: a key that changes twice within a call is more than a call bears.
     Kind((*READ, *POST), lambda _: RotateKey("a-new-key"), weight=2),
-    Kind(STREAM, lambda rng: CrashSession(after_events=_place(rng)), weight=5),
+    Kind(STREAM, lambda rng: CrashSession(after_events=place(rng)), weight=5),
     Kind(ANSWERED, lambda rng: CrashSession(when=rng.choice(("before", "after"))), weight=3, storm=2),
 )
 
 FATAL = (
     Kind(CREATE, lambda _: LoseAnswer(), ends=(maa.TransportError,)),
     Kind(CREATE, lambda _: TruncateAnswer(), ends=(maa.TransportError,)),
-    Kind(CREATE, _refusal(500, 503), ends=(maa.ServerError,)),
-    Kind((*STREAM, *POST), _refusal(401), ends=(maa.AuthenticationError,)),
-    Kind((*STREAM, *POST), _refusal(403), ends=(maa.PermissionDeniedError,)),
-    Kind(STREAM, lambda rng: TerminateSession(after_events=_place(rng)), ends=(maa.SessionGone,)),
-    Kind(STREAM, lambda rng: DeleteSession(after_events=_place(rng)), ends=(maa.SessionGone,)),
+    Kind(CREATE, refusal(500, 503), ends=(maa.ServerError,)),
+    Kind((*STREAM, *POST), refusal(401), ends=(maa.AuthenticationError,)),
+    Kind((*STREAM, *POST), refusal(403), ends=(maa.PermissionDeniedError,)),
+    Kind(STREAM, lambda rng: TerminateSession(after_events=place(rng)), ends=(maa.SessionGone,)),
+    Kind(STREAM, lambda rng: DeleteSession(after_events=place(rng)), ends=(maa.SessionGone,)),
 )
 
 
@@ -153,12 +153,12 @@ def draw_mishaps(rng: Random, *, sessions: int) -> Mishaps:
     kinds = rng.choices(HEALING, [kind.weight for kind in HEALING], k=rng.choice((0, 1, 1, 2, 2, 3, 4, MOST_KINDS - 1)))
     if rng.random() < 0.06:
         kinds.append(rng.choice(FATAL))
-    faults = [_draw(rng, kind, reach=4 + 3 * sessions) for kind in kinds]
+    faults = [draw_fault(rng, kind, reach=4 + 3 * sessions) for kind in kinds]
     ends = {(fault.on, fault.action): kind.ends for fault, kind in zip(faults, kinds, strict=True) if kind.ends}
     return Mishaps(tuple(faults), ends)
 
 
-def _draw(rng: Random, kind: Kind, *, reach: int) -> Fault:
+def draw_fault(rng: Random, kind: Kind, *, reach: int) -> Fault:
     on = rng.choice(kind.on)
     first = 1 if on == "create_session" else rng.randint(1, rng.choice((2, reach)))
     return Fault(on=on, action=kind.make(rng), nth=first, times=rng.randint(1, kind.storm))

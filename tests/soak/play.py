@@ -44,7 +44,7 @@ LIBRARY_LOG = logging.getLogger("managed_agents_actors")
 def play(case: Case) -> Record:
     """Let a case happen."""
     record = Record(sessions=[Held() for _ in case.conversations])
-    with deterministic_schedule(case.seed), _listening(record.noise):
+    with deterministic_schedule(case.seed), listening(record.noise):
         try:
             trio.run(_play, case, record, clock=MockClock(autojump_threshold=0))
         except Exception as error:  # noqa: BLE001 -- whatever it is, it is written down and judged
@@ -54,7 +54,7 @@ def play(case: Case) -> Record:
 
 
 @contextmanager
-def _listening(noise: list[str]) -> Iterator[None]:
+def listening(noise: list[str]) -> Iterator[None]:
     """Note what complains: Python's warnings, what it can only print, and errors in the library's log."""
     handler, level, hook = _Notes(noise), LIBRARY_LOG.level, sys.unraisablehook
     LIBRARY_LOG.addHandler(handler)

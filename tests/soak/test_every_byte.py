@@ -1,5 +1,7 @@
 """A stream or a listing that is cut at any byte changes nothing: every byte of one variant, a sample of the others.
 
+Of a harness, which keeps no listing, it changes nothing or is a typed error.
+
 ``python -m tests.soak --every-byte`` makes every cut of all variants.
 """
 
@@ -12,10 +14,25 @@ from pathlib import Path
 
 import pytest
 
-from .every_byte import RECORDINGS, VARIANTS, Cut, captured, differences, play, simulated, variant
+import managed_agents_actors as maa
+
+from .every_byte import (
+    HARNESS_VARIANTS,
+    RECORDINGS,
+    VARIANTS,
+    Cut,
+    captured,
+    differences,
+    play,
+    simulated,
+    try_every_byte,
+    variant,
+)
+from .harness_every_byte import HarnessCut, is_sound, recorded
+from .harness_every_byte import play as play_harness
 
 ROOT = Path(__file__).parent.parent.parent
-WHOLE, *SAMPLED = VARIANTS
+WHOLE, *SAMPLED = (name for name in VARIANTS if name not in HARNESS_VARIANTS)
 
 PARTS = 4
 
@@ -68,3 +85,25 @@ def test_a_listing_that_lacks_an_event_is_a_difference() -> None:
     assert differences(recording, [Cut(stream=place)]) == []
     (line,) = differences(replace(recording, rows=rows), [Cut(stream=place)])
     assert "changes result, shown" in line
+
+
+@pytest.mark.parametrize("name", HARNESS_VARIANTS)
+def test_a_turn_of_a_harness_that_is_cut_anywhere_is_the_whole_or_a_typed_error(name: str) -> None:
+    count, found = try_every_byte(name, slice(0, None, 7), jobs=1)
+    assert (count > 100, found) == (True, [])
+
+
+def test_a_cut_of_a_harness_is_seen_to_be_made_and_what_it_changes_is_found() -> None:
+    turn = recorded()
+    wanted = play_harness(turn, None)
+    torn = HarnessCut(1, 10, "reset")
+    lost = play_harness(turn, torn)
+    assert (type(lost.error), len(lost.calls), lost.invocations) == (maa.StreamLost, 2, 2)
+    again = play_harness(turn, HarnessCut(0, 10, "end"))
+    assert (again.error, again.invocations) == (None, 3)
+    assert is_sound(lost, torn, wanted)
+    assert not is_sound(replace(lost, invocations=3), torn, wanted)
+    assert not is_sound(replace(lost, calls=(*lost.calls, *lost.calls)), torn, wanted)
+    assert not is_sound(replace(lost, error=maa.ServerError("no", status=500)), torn, wanted)
+    assert again.result is not None
+    assert not is_sound(replace(again, result=replace(again.result, text="That")), torn, wanted)

@@ -15,21 +15,21 @@ import pytest
 
 from managed_agents_actors.testing import Fault, LoseAnswer, RefuseWith, StallStream
 
-from .campaign import campaign, try_case
-from .case import Case, draw_case
+from .campaign import AnyCase, campaign, draw, try_case
+from .case import draw_case
 
 ROOT = Path(__file__).parent.parent.parent
-SLICES = 4
 CASES = 500
+SLICES = [("claude", part) for part in range(4)] + [("agentcore", part) for part in range(2)]
 
 SEED = 0 if os.environ.get("CI") else secrets.randbelow(10**12)
 
 
-@pytest.mark.parametrize("part", range(SLICES))
-def test_random_sessions_under_random_faults(part: int) -> None:
+@pytest.mark.parametrize(("provider", "part"), SLICES)
+def test_random_sessions_under_random_faults(provider: str, part: int) -> None:
     # In processes of its own, on every core: this is the command that repeats a failure, too.
     seed = SEED + part * CASES
-    command = [sys.executable, "-m", "tests.soak", "--cases", str(CASES), "--seed", str(seed)]
+    command = [sys.executable, "-m", "tests.soak", "--provider", provider, "--cases", str(CASES), "--seed", str(seed)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith(f"{CASES} cases from seed {seed} on"), done.stdout
@@ -44,7 +44,7 @@ OTHERS = (
 )
 
 
-def _dislikes_the_guilty(case: Case) -> list[str]:
+def _dislikes_the_guilty(case: AnyCase) -> list[str]:
     return ["it was there"] if GUILTY in case.mishaps.faults else []
 
 
@@ -52,9 +52,9 @@ def test_a_failure_is_told_with_the_shortest_plan_and_how_to_repeat_it() -> None
     failure = try_case(draw_case(41).under((OTHERS[0], GUILTY, OTHERS[1])), _dislikes_the_guilty)
     assert failure is not None
     assert str(failure) == (
-        "seed 41 fails under FaultPlan([Fault(on='send_events', action=LoseAnswer(), nth=2)]):\n"
+        "claude seed 41 fails under FaultPlan([Fault(on='send_events', action=LoseAnswer(), nth=2)]):\n"
         "  it was there\n"
-        "  again: python -m tests.soak --cases 1 --seed 41"
+        "  again: python -m tests.soak --provider claude --cases 1 --seed 41"
     )
 
 
@@ -68,6 +68,12 @@ def test_a_failure_that_does_not_come_again_is_told_all_the_same() -> None:
     assert failure is not None
     assert failure.broken == ("only once", "it did not fail when it was played again")
     assert failure.plan.faults == OTHERS
+
+
+def test_of_both_providers_the_seed_decides() -> None:
+    assert [draw("both", seed).provider for seed in (40, 41, 42)] == ["claude", "agentcore", "claude"]
+    assert repr(draw("both", 40)) == repr(draw("claude", 40)) == repr(draw_case(40))
+    assert draw("both", 41).mishaps.faults == draw("agentcore", 41).mishaps.faults
 
 
 def test_a_campaign_plays_as_many_cases_as_it_is_asked_for() -> None:
