@@ -12,6 +12,25 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 # What each example must print, in this order.
 EXPECTED = {
+    "bedrock_agent_core.py": [
+        "Let me look.",
+        "There are 120 pencils and no notebooks.",
+        "[end_turn; called here: stock, stock; called there: none]",
+        "It is Monday.",
+        "[end_turn; called here: none; called there: shell]",
+        "[exit code 0: the machine is still there]",
+        "[the harness is gone]",
+    ],
+    "provider_agnostic.py": [
+        "claude_managed_agents",
+        "    20 dollars are 18.40 euros.",
+        "    [end_turn, 2 turns, convert{'amount': 20, 'to': 'EUR'}, True]",
+        "    You are welcome.",
+        "bedrock_agent_core",
+        "    20 dollars are 18.40 euros.",
+        "    [end_turn, 2 turns, convert{'amount': 20, 'to': 'EUR'}, True]",
+        "    You are welcome.",
+    ],
     "first_tool.py": ["Leave your umbrella at home.", "1 tool call, 48 output tokens"],
     "multi_turn_chat.py": ["ada: What is my name?", "  -> You told me 2 messages ago."],
     "claude_managed_agents.py": [
