@@ -13,7 +13,6 @@ from typing import Any, Final, NoReturn, final
 import trio
 
 from .._errors import (
-    InvalidRequestError,
     ManagedAgentsError,
     NotFoundError,
     ProtocolError,
@@ -182,13 +181,13 @@ class HarnessSession:
                     self._handoffs.forget()
                 case Truncated():
                     raise TransportError(UNSETTLED, request_sent=False) from None
-        except InvalidRequestError as error:
-            self._handoffs.forget()  # the harness does not wait for them
-            self._report.info("cancelled_calls_refused", detail=str(error))
         except ManagedAgentsError as error:
             if judge(error) in ("not_taken", "denied"):
                 raise
-            raise TransportError(UNSETTLED, request_sent=False) from error
+            if not was_refused_at_once(error, invocation):
+                raise TransportError(UNSETTLED, request_sent=False) from error
+            self._handoffs.forget()  # the harness does not wait for them
+            self._report.info("cancelled_calls_refused", detail=str(error))
 
     # --- invocations --------------------------------------------------------------------------------------------------
 
