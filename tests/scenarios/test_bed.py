@@ -664,3 +664,14 @@ async def test_a_crash_in_the_middle_of_an_invocation_loses_nothing(autojump_clo
             result = await terminals.receive()
         assert (result.text, len(result.events), session.status().restarts) == ("Hello", 6, 1)
     assert len(harness.sent) == 1
+
+
+# --- the short form ---------------------------------------------------------------------------------------------------
+
+
+async def test_the_short_form_is_the_same(autojump_clock: MockClock) -> None:
+    async with open_harness(says("one"), says("two")) as harness:
+        result = await maa.agent_core.invoke_to_completion(handler=echo, prompt="go", **harness.options)
+        async with maa.agent_core.start_session(handler=echo, **harness.options) as session:
+            assert (result.text, (await session.ask("go")).text) == ("one", "two")
+    assert harness.told == [GO, GO]
