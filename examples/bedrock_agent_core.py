@@ -37,19 +37,6 @@ async def stock(item: str) -> str:
 toolbox = maa.Toolbox([stock])
 
 
-class Clerk:
-    """Runs the tool, and shows what the agent says while it says it."""
-
-    async def handle_tool_call(self, name, input, context):
-        """Run a call."""
-        return await toolbox.handle_tool_call(name, input, context)
-
-    async def handle_event(self, event, context):
-        """Show text as it comes."""
-        if event["type"] == "managed_agents.text_delta":
-            print(event["text"], end="", flush=True)
-
-
 async def make_harness(client: maa.AgentCoreClient, role: str) -> str:
     """Create a harness that knows the tool, wait until it can be invoked, and give its ARN."""
     made = await client.create_harness(
@@ -68,13 +55,14 @@ async def converse(client: maa.AgentCoreClient, arn: str) -> None:
     """Ask twice in one session, then run a command beside the agent."""
     session_id = str(uuid.uuid4())
     async with maa.open_session(
-        bedrock_agent_core, client=client, harness_arn=arn, runtime_session_id=session_id, handler=Clerk()
+        bedrock_agent_core, client=client, harness_arn=arn, runtime_session_id=session_id, handler=toolbox
     ) as session:
         for question in ("What is in stock?", "Which day is it?"):
             result = await session.ask(question)
             ours = ", ".join(use.name for use in result.custom_tool_uses) or "none"
             theirs = ", ".join(use.name for use in result.server_tool_uses) or "none"
-            print(f"\n[{result.terminal}; called here: {ours}; called there: {theirs}]")
+            print(result.text)
+            print(f"[{result.terminal}; called here: {ours}; called there: {theirs}]")
     done = await client.run_command(arn, session_id, "echo the machine is still there")
     print(f"[exit code {done.exit_code}: {done.stdout.strip()}]")
     await client.stop_runtime_session(agentRuntimeArn=arn, runtimeSessionId=session_id)

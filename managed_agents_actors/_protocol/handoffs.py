@@ -34,19 +34,21 @@ class Handoffs:
         self.pending: dict[str, ToolUse] = {}
         self.acknowledged: set[str] = set()
         self.abandoned = False
-        self._doubtful: dict[str, ToolUse] = {}
+        # What the harness may wait for all the same, the likeliest last: it waits for one of them, if for any.
+        self._doubtful: list[dict[str, ToolUse]] = []
         self._answered: dict[str, tuple[ToolUse, ToolResult]] = {}
         self._repeats: Counter[frozenset[str]] = Counter()
 
     def begin_turn(self) -> None:
         """Another turn begins. What the harness may not have got of the last one is still known."""
         self.acknowledged.clear()
-        self._answered = {call_id: told for call_id, told in self._answered.items() if call_id in self._doubtful}
+        doubtful = {call_id for calls in self._doubtful for call_id in calls}
+        self._answered = {call_id: told for call_id, told in self._answered.items() if call_id in doubtful}
         self._repeats.clear()
 
     def forget(self) -> None:
         """The harness waits for nothing, and knows nothing of what was."""
-        self.pending, self._doubtful = {}, {}
+        self.pending, self._doubtful = {}, []
         self.acknowledged.clear()
         self.abandoned = False
         self._answered.clear()
@@ -63,7 +65,7 @@ class Handoffs:
         if not named:
             # Several were answered at once, and the harness takes them one by one.
             named = {call_id: use for call_id, (use, _) in self._answered.items() if call_id not in self.acknowledged}
-        self.pending, self._doubtful, self.abandoned = named, {}, False
+        self.pending, self._doubtful, self.abandoned = named, [], False
         if not named:
             return "nothing"
         if not self.is_answered:
@@ -98,17 +100,26 @@ class Handoffs:
 
     def taken(self) -> None:
         """The harness has the answers, as far as can be known: it has not yet gone on with them to an end."""
-        self.pending, self._doubtful = {}, {**self._doubtful, **self.pending}
+        if self.pending:
+            self._doubtful.append(self.pending)
+        self.pending = {}
+
+    def refused(self) -> None:
+        """The harness does not wait for what is pending."""
+        self.pending = {}
 
     def served(self) -> None:
         """The harness has gone on to the end of its turn."""
-        self._doubtful = {}
+        self._doubtful = []
 
     def doubt(self, calls: Sequence[Called]) -> None:
         """The harness may wait for these calls: what would tell was cut off."""
-        self._doubtful |= {called.use.id: called.use for called in calls}
+        if calls:
+            self._doubtful.append({called.use.id: called.use for called in calls})
 
     def recall(self) -> bool:
-        """The harness seems to wait for calls that were answered: they are pending again, if there are any."""
-        self.pending, self._doubtful, self.abandoned = {**self._doubtful, **self.pending}, {}, True
+        """The harness seems to wait for calls that were answered: the likeliest are pending again, if there are any."""
+        if not self.pending and self._doubtful:
+            self.pending = self._doubtful.pop()
+        self.abandoned = True
         return bool(self.pending)

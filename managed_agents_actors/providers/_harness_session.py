@@ -186,7 +186,7 @@ class HarnessSession:
                 raise
             if not was_refused_at_once(error, invocation):
                 raise TransportError(UNSETTLED, request_sent=False) from error
-            self._handoffs.forget()  # the harness does not wait for them
+            self._handoffs.refused()
             self._report.info("cancelled_calls_refused", detail=str(error))
 
     # --- invocations --------------------------------------------------------------------------------------------------

@@ -556,6 +556,22 @@ async def test_a_call_that_is_handed_off_again_is_settled_before_the_next_messag
     assert harness.told[2:] == [answer("B"), answer("B"), GO]
 
 
+async def test_a_harness_that_may_wait_for_one_of_two_hand_offs_is_answered_the_one_it_waits_for(
+    autojump_clock: MockClock,
+) -> None:
+    waits = [throw("validationException", "the session waits for results")]
+    script = [calls("A"), [*calls("B"), Cut()], waits, waits, waits, says("nobody hears this"), says("Hi")]
+    async with open_harness(*script) as harness:
+        options = harness.options
+        async with maa.open_session(bedrock_agent_core, handler=echo, **options) as session:
+            with pytest.raises(maa.StreamLost):
+                await session.ask("go")
+            assert (await session.ask("go")).text == "Hi"
+    results = [[block["toolResult"] for block in told[-1]["content"] if "toolResult" in block] for told in harness.told]
+    asked = [[result["toolUseId"] for result in each] for each in results]
+    assert asked[2:] == [[], ["B"], [], ["A"], []]
+
+
 async def test_an_interrupt_forgets_no_call_whose_answer_was_refused_for_the_time_being(
     autojump_clock: MockClock,
 ) -> None:

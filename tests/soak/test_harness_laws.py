@@ -267,6 +267,18 @@ def test_what_is_refused_or_comes_to_nothing_more_often_than_allowed_ends_a_requ
     assert _only("each_request_ends_as_the_wire_says")(record)
 
 
+def test_only_a_message_whose_request_timed_out_may_arrive_late(record: HarnessRecord) -> None:
+    held = _held(record)
+    held.talk = replace(held.talk, timeout=1.0)
+    law = harness_laws.each_message_arrives_once_and_in_order
+    held.conversation = (*held.conversation[1:], held.conversation[0])
+    assert list(law(record)) != []
+    _fail(record, maa.SessionTimeout("late", result=_life(record).notified[0]))
+    assert list(law(record)) == []
+    held.conversation = (*held.conversation, held.conversation[-1])
+    assert list(law(record)) != []
+
+
 def test_a_message_of_a_machine_that_may_be_lost_may_be_missing(record: HarnessRecord) -> None:
     _forget_message(record)
     record.may_lose_machines = True
