@@ -114,7 +114,7 @@ def came_to_nothing(attempt: Attempt) -> bool:
 
 def was_turned_away(attempt: Attempt) -> bool:
     """Whether the harness has refused it for what it waits for, before it did anything."""
-    return attempt.heard.thrown == "validationException" and not attempt.heard.events
+    return attempt.status == 400 or (attempt.heard.thrown == "validationException" and not attempt.heard.events)
 
 
 def was_refused(attempt: Attempt) -> bool:
