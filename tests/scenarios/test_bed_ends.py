@@ -24,7 +24,7 @@ from managed_agents_actors.testing import (
     say,
 )
 
-from ._harness import Cut, Harness, Part, Pause, Refuse, calls, done, meta, open_harness, says, start, stop, txt
+from ._harness import Cut, Harness, Part, Pause, Refuse, calls, done, meta, open_harness, says, start, stop, throw, txt
 
 AGAIN = [{"role": "user", "content": [{"text": "again"}]}]
 
@@ -238,6 +238,17 @@ async def test_a_session_goes_on_after_a_hand_off_whose_stream_broke(autojump_cl
         assert (await session.ask("again")).text == "Hi"
     assert [len(messages) for messages in harness.told] == [1, 1, 2, 1]
     assert harness.told[1] == harness.told[3] == AGAIN
+
+
+async def test_a_quota_that_is_used_up_is_no_sign_that_the_harness_waits_for_calls(autojump_clock: MockClock) -> None:
+    unclear, used_up = Refuse(500, "InternalServerException"), [throw("serviceQuotaExceededException")]
+    async with open_harness(calls("A"), unclear, used_up, says("Hi")) as harness, open_session(harness) as session:
+        with pytest.raises(maa.ServerError):
+            await session.ask("go")
+        with pytest.raises(maa.InvalidRequestError) as caught:
+            await session.ask("again")
+        assert caught.value.status == 402
+        assert harness.told[2:] == [AGAIN]
 
 
 async def test_a_message_that_is_invalid_by_itself_is_told_to_be(autojump_clock: MockClock) -> None:
