@@ -13,6 +13,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from .._model import SessionResult
+from .._session.handle import Session
 from .._session.run import run_session
 from ._expect import expect, expect_that
 from ._provider_place import PATIENCE, Place, ProviderLaws, hang, open_talk, tool
@@ -49,33 +50,11 @@ class CancellationLaws(ProviderLaws):
 
     def test_ask_is_cancelled(self) -> None:
         """What was sent goes on to its terminal, what was not is never sent, and the session works."""
-
-        async def trial(place: Place, attempt: _Attempt) -> None:
-            async with open_talk(place) as talk:
-                await attempt.make(lambda: talk.session.ask("go"))
-                await talk.still_works()
-                messages = list(place.messages(talk.session.session_id))
-                expect_that(
-                    messages in (["go", "again"], ["again"]), f"{messages} are what was sent, or what was sent after"
-                )
-                expect(len(talk.hear()), len(messages), "terminals for messages")
-
-        self._sweep(TOOL, trial)
+        self._sweep_messages(lambda session: session.ask("go"))
 
     def test_message_is_cancelled(self) -> None:
         """What was sent goes on to its terminal, what was not is never sent, and the session works."""
-
-        async def trial(place: Place, attempt: _Attempt) -> None:
-            async with open_talk(place) as talk:
-                await attempt.make(lambda: talk.session.message("go"))
-                await talk.still_works()
-                messages = list(place.messages(talk.session.session_id))
-                expect_that(
-                    messages in (["go", "again"], ["again"]), f"{messages} are what was sent, or what was sent after"
-                )
-                expect(len(talk.hear()), len(messages), "terminals for messages")
-
-        self._sweep(TOOL, trial)
+        self._sweep_messages(lambda session: session.message("go"))
 
     def test_interrupt_is_cancelled(self) -> None:
         """It took effect or it did not; another one does, and the request has one terminal."""
@@ -109,6 +88,21 @@ class CancellationLaws(ProviderLaws):
 
             await attempt.make(talk_and_leave)
             expect_that(len(handler.calls) <= 1, "there is one call at most")
+
+        self._sweep(TOOL, trial)
+
+    def _sweep_messages(self, tell: Callable[[Session], Awaitable[object]]) -> None:
+        """Cancel what sends a message, in a session of its own each time."""
+
+        async def trial(place: Place, attempt: _Attempt) -> None:
+            async with open_talk(place) as talk:
+                await attempt.make(lambda: tell(talk.session))
+                await talk.still_works()
+                messages = list(place.messages(talk.session.session_id))
+                expect_that(
+                    messages in (["go", "again"], ["again"]), f"{messages} are what was sent, or what was sent after"
+                )
+                expect(len(talk.hear()), len(messages), "terminals for messages")
 
         self._sweep(TOOL, trial)
 

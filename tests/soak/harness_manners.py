@@ -13,7 +13,7 @@ import managed_agents_actors as maa
 from managed_agents_actors.providers import bedrock_agent_core
 from managed_agents_actors.testing import AgentCoreSimulator
 
-from ..channels import drained
+from ..channels import drained, read_all
 from .harness_case import HarnessExchange
 from .harness_record import HarnessLife, HeldHarness, Outcome
 from .harness_tap import Tap
@@ -139,19 +139,14 @@ async def _hear_each(session: maa.Session, stretch: Stretch) -> None:
     """Ask one by one, with a subscriber and a live reader beside."""
     life = stretch.life
     async with session.subscribe() as terminals, session.events() as feed, trio.open_nursery() as nursery:
-        nursery.start_soon(_read, feed, life)
+        life.read = []
+        nursery.start_soon(read_all, feed, life.read)
         for exchange in stretch.exchanges:
             await trio.sleep(exchange.pause)
             message = exchange.message
             await _note(life, message, lambda message=message: session.ask(message))  # type: ignore[misc]
         await session.stop()
         life.subscribed = drained(terminals)
-
-
-async def _read(feed: trio.abc.ReceiveChannel[Event], life: HarnessLife) -> None:
-    life.read = []
-    async for event in feed:
-        life.read.append(event)
 
 
 async def _hear_out(session: maa.Session, stretch: Stretch, exchanges: Sequence[HarnessExchange]) -> None:

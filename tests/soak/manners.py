@@ -13,7 +13,7 @@ import managed_agents_actors as maa
 from managed_agents_actors.providers import claude_managed_agents
 from managed_agents_actors.testing import ClaudeSimulator
 
-from ..channels import drained
+from ..channels import drained, read_all
 from .case import Conversation, Exchange
 from .record import Event, Execution, Held, Life
 
@@ -159,7 +159,8 @@ async def _hear_each(session: maa.Session, stretch: Stretch) -> None:
     """Ask one by one, with a subscriber and a live reader beside."""
     life = stretch.life
     async with session.subscribe() as terminals, session.events() as feed, trio.open_nursery() as nursery:
-        nursery.start_soon(_read, feed, life)
+        life.read = []
+        nursery.start_soon(read_all, feed, life.read)
         try:
             for exchange in stretch.exchanges:
                 await trio.sleep(exchange.pause)
@@ -169,12 +170,6 @@ async def _hear_each(session: maa.Session, stretch: Stretch) -> None:
             life.error = error
         await session.stop()
         life.subscribed = drained(terminals)
-
-
-async def _read(feed: trio.abc.ReceiveChannel[Event], life: Life) -> None:
-    life.read = []
-    async for event in feed:
-        life.read.append(event)
 
 
 async def _hear_out(session: maa.Session, stretch: Stretch, exchanges: Sequence[Exchange]) -> None:
