@@ -16,7 +16,7 @@ from typing import Any, final
 import trio
 
 from .._model import Deny, Halt, SessionResult, ToolContext, ToolUse, TurnResult
-from .._protocol.mail import (
+from .._protocol.effects import (
     AskGuard,
     AskPolicy,
     Attach,
@@ -25,18 +25,14 @@ from .._protocol.mail import (
     CancelTool,
     Close,
     Effect,
-    GuardSpoke,
     Look,
-    PolicySpoke,
     Post,
     Report,
     RunTool,
     SetTimer,
     Settle,
-    StopWanted,
-    TimerFired,
-    ToolFinished,
 )
+from .._protocol.mail import GuardSpoke, PolicySpoke, StopWanted, TimerFired, ToolFinished
 from ..actors import StopSignal, plain_failures
 from .home import Home
 from .line import ProviderLine

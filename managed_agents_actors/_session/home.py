@@ -16,17 +16,13 @@ import trio
 
 from .._errors import ActorGone, ManagedAgentsError, SessionCrashed, SessionTimeout
 from .._model import EventContext, SessionResult, SessionStatus
+from .._protocol.effects import Announce, Deliver, Effect, Reply, ReplyError
 from .._protocol.mail import (
-    Announce,
     Command,
     ConfirmWanted,
-    Deliver,
-    Effect,
     InterruptWanted,
     Mail,
     Origin,
-    Reply,
-    ReplyError,
     Say,
     SendEvent,
     StopWanted,

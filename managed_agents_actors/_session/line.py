@@ -11,14 +11,13 @@ import trio
 
 from .._errors import ConfigurationError, InvalidRequestError, ManagedAgentsError
 from .._model import Event
+from .._protocol.effects import Attach, Landmark
 from .._protocol.mail import (
-    Attach,
     Attached,
     Detached,
     History,
     HistoryRead,
     Input,
-    Landmark,
     Live,
     Looked,
     LookFailed,

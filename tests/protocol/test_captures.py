@@ -12,6 +12,7 @@ import pytest
 
 from managed_agents_actors import SessionResult, StreamLost, ToolResult
 from managed_agents_actors._model import Event
+from managed_agents_actors._protocol import effects as fx
 from managed_agents_actors._protocol import mail as m
 from managed_agents_actors._protocol.claude_events import KNOWN_TYPES, classify
 from managed_agents_actors._protocol.claude_stream import ClaudeStreamDecoder
@@ -86,7 +87,7 @@ class Session:
 
     def __init__(self, name: str) -> None:
         self.machine = SessionMachine(MachineSettings(), classify)
-        self.effects: list[m.Effect] = list(self.machine.start())
+        self.effects: list[fx.Effect] = list(self.machine.start())
         self.tell(m.Opened("sesn_1", blank=True))
         self.tell(m.Attached(1))
         self.tell(m.Say(m.Message(listing(name)[0]["content"]), result=1))
@@ -106,15 +107,15 @@ class Session:
 
     @property
     def result(self) -> SessionResult:
-        announced = [effect.result for effect in self.effects if isinstance(effect, m.Announce)]
-        replies = [effect.value for effect in self.effects if isinstance(effect, m.Reply) and effect.token == 1]
+        announced = [effect.result for effect in self.effects if isinstance(effect, fx.Announce)]
+        replies = [effect.value for effect in self.effects if isinstance(effect, fx.Reply) and effect.token == 1]
         assert announced == replies
         assert len(announced) == 1
         return announced[0]
 
     @property
     def deltas(self) -> str:
-        shown = [event for effect in self.effects if isinstance(effect, m.Deliver) for event in effect.events]
+        shown = [event for effect in self.effects if isinstance(effect, fx.Deliver) for event in effect.events]
         return "".join(event["text"] for event in shown if event["type"] == TEXT_DELTA)
 
 
@@ -196,7 +197,7 @@ def test_a_session_fed_from_the_listing_alone_comes_to_the_same(name: str) -> No
     session.consolidate(name)
     Implied.by(listing(name)).check(session.result)
     assert session.deltas == session.result.text
-    assert not [effect for effect in session.effects if isinstance(effect, m.RunTool)]
+    assert not [effect for effect in session.effects if isinstance(effect, fx.RunTool)]
 
 
 @pytest.mark.parametrize("name", WHOLE)
@@ -224,11 +225,11 @@ def test_each_call_of_a_recording_is_run_once_and_answered_once(name: str) -> No
             text = event["content"]
             call_id = event["custom_tool_use_id"]
             session.tell(m.ToolFinished(call_id, ToolResult(tool_use_id=call_id, content=tuple(text))))
-            (post,) = [effect for effect in session.effects if isinstance(effect, m.Post)][-1:]
+            (post,) = [effect for effect in session.effects if isinstance(effect, fx.Post)][-1:]
             session.tell(m.Posted(post.post_id, [event]))
         session.tell(m.Live(1, [event]))
-    runs = [effect.use.id for effect in session.effects if isinstance(effect, m.RunTool)]
-    posts = [effect.input for effect in session.effects if isinstance(effect, m.Post)]
+    runs = [effect.use.id for effect in session.effects if isinstance(effect, fx.RunTool)]
+    posts = [effect.input for effect in session.effects if isinstance(effect, fx.Post)]
     answered = [post.use.id for post in posts if isinstance(post, m.Answer)]
     assert tuple(runs) == implied.calls
     assert frozenset(answered) == implied.answered
@@ -240,8 +241,8 @@ def test_an_interrupt_closes_the_call_that_waits() -> None:
     session = Session("T5-interrupt-pending")
     for event in stream("T5-interrupt-pending"):
         session.tell(m.Live(1, [event]))
-    kinds = [type(effect) for effect in session.effects if isinstance(effect, m.RunTool | m.CancelTool | m.Announce)]
-    assert kinds == [m.RunTool, m.CancelTool, m.Announce]
+    kinds = [type(effect) for effect in session.effects if isinstance(effect, fx.RunTool | fx.CancelTool | fx.Announce)]
+    assert kinds == [fx.RunTool, fx.CancelTool, fx.Announce]
     assert not session.machine.tools_running
 
 
@@ -257,12 +258,12 @@ def test_nothing_of_a_session_that_was_resumed_in_the_middle_is_lost() -> None:
     effects = [*machine.start(), *machine.receive(m.Opened("sesn_1", blank=False)), *machine.receive(m.Attached(1))]
     effects += machine.receive(m.History(1, stream("T2-before")))
     effects += machine.receive(m.HistoryRead(1))
-    (run,) = [effect for effect in effects if isinstance(effect, m.RunTool)]
+    (run,) = [effect for effect in effects if isinstance(effect, fx.RunTool)]
     content = ({"type": "text", "text": "18C"},)
     (post, *_) = machine.receive(m.ToolFinished(run.use.id, ToolResult(tool_use_id=run.use.id, content=content)))
-    assert isinstance(post, m.Post)
+    assert isinstance(post, fx.Post)
     machine.receive(m.Posted(post.post_id, ()))
     effects = machine.receive(m.Live(1, stream("T2-after-reconnect")))
-    (result,) = [effect.value for effect in effects if isinstance(effect, m.Reply)]
+    (result,) = [effect.value for effect in effects if isinstance(effect, fx.Reply)]
     assert (result.text, result.terminal) == ("cold", "end_turn")
     assert [use.id for use in result.custom_tool_uses] == [run.use.id]

@@ -9,6 +9,7 @@ import pytest
 
 from managed_agents_actors import SessionResult, StreamLost, ToolUse
 from managed_agents_actors._model import Event
+from managed_agents_actors._protocol import effects as fx
 from managed_agents_actors._protocol import mail as m
 from managed_agents_actors._protocol.converse import classify
 from managed_agents_actors._protocol.facts import (
@@ -39,7 +40,7 @@ class Machine:
         self.machine = machine or SessionMachine(MachineSettings(), classify)
         self.log: list[Event] = [] if log is None else log
         self.ids = itertools.count(len(self.log))
-        self.effects: list[m.Effect] = list(self.machine.start())
+        self.effects: list[fx.Effect] = list(self.machine.start())
         if machine is None:
             self.tell(m.Opened("s", blank=False))
         self.tell(m.Attached(self.machine.connection.generation))
@@ -67,7 +68,7 @@ class Machine:
 
     def ask(self) -> None:
         self.tell(m.Say(m.Message("hi"), result=1))
-        (post,) = [effect for effect in self.effects if isinstance(effect, m.Post)]
+        (post,) = [effect for effect in self.effects if isinstance(effect, fx.Post)]
         spoken, began = self.entries(HELLO, RUNNING)
         self.tell(m.Posted(post.post_id, [spoken]))
         self.tell(m.Live(self.machine.connection.generation, [spoken, began]))
@@ -79,12 +80,12 @@ class Machine:
 
     @property
     def shown(self) -> list[Any]:
-        events = [event for effect in self.effects if isinstance(effect, m.Deliver) for event in effect.events]
+        events = [event for effect in self.effects if isinstance(effect, fx.Deliver) for event in effect.events]
         return [event.get("text", event["type"]) if event["type"] == TEXT_DELTA else event["type"] for event in events]
 
     @property
     def results(self) -> list[SessionResult]:
-        return [effect.result for effect in self.effects if isinstance(effect, m.Announce)]
+        return [effect.result for effect in self.effects if isinstance(effect, fx.Announce)]
 
 
 def test_nobody_is_shown_them_and_no_result_holds_them() -> None:
@@ -105,9 +106,9 @@ def test_work_that_breaks_off_ends_the_request_and_not_the_session() -> None:
     (result,) = machine.results
     assert result.error is not None
     assert (result.error.exception, result.text, result.turns, result.resumable) == (BROKE, "Hel", 1, True)
-    assert [effect.error for effect in machine.effects if isinstance(effect, m.ReplyError)] == [BROKE]
+    assert [effect.error for effect in machine.effects if isinstance(effect, fx.ReplyError)] == [BROKE]
     # Nothing is left there that could be interrupted.
-    assert [effect.input for effect in machine.effects if isinstance(effect, m.Post)] == [m.Message("hi")]
+    assert [effect.input for effect in machine.effects if isinstance(effect, fx.Post)] == [m.Message("hi")]
     machine.effects.clear()
     machine.ask()
     machine.live(ENDED)
@@ -120,7 +121,7 @@ def test_a_call_is_cancelled_by_work_that_breaks_off() -> None:
     machine.live(Called(ToolUse(id="c", name="t", input={})))
     assert machine.machine.tools_running == {"c"}
     machine.live(Broken(BROKE))
-    assert m.CancelTool("c") in machine.effects
+    assert fx.CancelTool("c") in machine.effects
     assert machine.machine.log.calls == {}
 
 

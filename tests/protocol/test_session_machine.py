@@ -27,6 +27,7 @@ from managed_agents_actors import (
 )
 from managed_agents_actors._errors import ManagedAgentsError
 from managed_agents_actors._model import Event, Halt
+from managed_agents_actors._protocol import effects as fx
 from managed_agents_actors._protocol import mail as m
 from managed_agents_actors._protocol.claude_events import classify
 from managed_agents_actors._protocol.session_machine import TEXT_DELTA, MachineSettings, SessionMachine
@@ -83,9 +84,9 @@ class Driver:
     def __init__(self, **options: Any) -> None:
         self.machine = SessionMachine(MachineSettings(**options), classify)
         self.generation = 0
-        self.effects: list[m.Effect] = list(self.machine.start())
+        self.effects: list[fx.Effect] = list(self.machine.start())
 
-    def tell(self, mail: m.Mail) -> list[m.Effect]:
+    def tell(self, mail: m.Mail) -> list[fx.Effect]:
         effects = self.machine.receive(mail)
         self.effects += effects
         return effects
@@ -107,10 +108,10 @@ class Driver:
         self.tell(m.TimerFired("reconnect"))
         return self.attach(*history)
 
-    def live(self, *events: Event) -> list[m.Effect]:
+    def live(self, *events: Event) -> list[fx.Effect]:
         return self.tell(m.Live(self.generation, events))
 
-    def ask(self, said: str = "hi", token: int = 1) -> list[m.Effect]:
+    def ask(self, said: str = "hi", token: int = 1) -> list[fx.Effect]:
         return self.tell(m.Say(m.Message(said), result=token))
 
     def asked(self, said: str = "hi", token: int = 1) -> Driver:
@@ -119,30 +120,30 @@ class Driver:
         self.accept()
         return self
 
-    def accept(self, echo: tuple[Event, ...] = ()) -> list[m.Effect]:
-        return self.tell(m.Posted(self.of(m.Post)[-1].post_id, echo))
+    def accept(self, echo: tuple[Event, ...] = ()) -> list[fx.Effect]:
+        return self.tell(m.Posted(self.of(fx.Post)[-1].post_id, echo))
 
-    def refuse(self, error: ManagedAgentsError) -> list[m.Effect]:
-        return self.tell(m.PostFailed(self.of(m.Post)[-1].post_id, error))
+    def refuse(self, error: ManagedAgentsError) -> list[fx.Effect]:
+        return self.tell(m.PostFailed(self.of(fx.Post)[-1].post_id, error))
 
     def of(self, kind: type[E]) -> list[E]:
         return [effect for effect in self.effects if isinstance(effect, kind)]
 
     @property
     def results(self) -> list[SessionResult]:
-        return [effect.result for effect in self.of(m.Announce)]
+        return [effect.result for effect in self.of(fx.Announce)]
 
     @property
     def posted(self) -> list[m.Input]:
-        return [effect.input for effect in self.of(m.Post)]
+        return [effect.input for effect in self.of(fx.Post)]
 
     @property
     def shown(self) -> list[Event]:
-        events = [shown for effect in self.of(m.Deliver) for shown in effect.events]
+        events = [shown for effect in self.of(fx.Deliver) for shown in effect.events]
         return [shown for shown in events if shown["type"] != TEXT_DELTA]
 
     def error(self, token: int = 1) -> ManagedAgentsError:
-        (failure,) = [effect.error for effect in self.of(m.ReplyError) if effect.token == token]
+        (failure,) = [effect.error for effect in self.of(fx.ReplyError) if effect.token == token]
         return failure
 
 
@@ -157,8 +158,8 @@ def live() -> Driver:
 
 def test_a_new_session_attaches_before_anything_is_posted() -> None:
     session = Driver(kickoff=m.Message("go"), kickoff_token=1)
-    assert session.tell(m.Opened("sesn_1", blank=True)) == [m.Attach(1, read_history=False)]
-    assert any(isinstance(effect, m.Post) for effect in session.tell(m.Attached(1)))
+    assert session.tell(m.Opened("sesn_1", blank=True)) == [fx.Attach(1, read_history=False)]
+    assert any(isinstance(effect, fx.Post) for effect in session.tell(m.Attached(1)))
 
 
 def test_a_resumed_session_posts_only_when_its_history_is_read() -> None:
@@ -200,7 +201,7 @@ def test_a_look_between_the_pages_of_a_history_loses_nothing(live: Driver, page:
     live.tell(m.InterruptWanted(2))
     live.refuse(LOST)
     live.tell(m.Detached(1, LOST))
-    live.tell(m.TimerFired(("post", live.of(m.Post)[-1].post_id)))
+    live.tell(m.TimerFired(("post", live.of(fx.Post)[-1].post_id)))
     live.tell(m.TimerFired("reconnect"))
     live.tell(m.Attached(2))
     live.tell(m.History(2, log[:page]))
@@ -222,8 +223,8 @@ def test_what_an_old_stream_still_says_is_not_heard(live: Driver) -> None:
 def test_a_clean_end_is_a_drop_like_any_other(live: Driver, cause: ManagedAgentsError | None) -> None:
     live.asked()
     effects = live.tell(m.Detached(1, cause))
-    assert [e.key for e in effects if isinstance(e, m.Backoff)] == ["reconnect"]
-    assert live.tell(m.TimerFired("reconnect")) == [m.Attach(2, read_history=True)]
+    assert [e.key for e in effects if isinstance(e, fx.Backoff)] == ["reconnect"]
+    assert live.tell(m.TimerFired("reconnect")) == [fx.Attach(2, read_history=True)]
 
 
 def test_losses_in_a_row_end_the_session_at_the_bound() -> None:
@@ -249,7 +250,7 @@ def test_a_permanent_refusal_ends_the_session(live: Driver, error: ManagedAgents
 
 def test_a_call_starts_on_arrival_and_is_answered_before_any_idle(live: Driver) -> None:
     live.asked().live(message("e1", "hi"), running("e2"), call("c1"))
-    assert [run.use.id for run in live.of(m.RunTool)] == ["c1"]
+    assert [run.use.id for run in live.of(fx.RunTool)] == ["c1"]
     live.tell(m.ToolFinished("c1", done("c1")))
     assert isinstance(live.posted[-1], m.Answer)
     live.accept()
@@ -269,7 +270,7 @@ def test_a_call_is_not_run_again_after_a_reconnect(live: Driver) -> None:
     log = [message("e1", "hi"), running("e2"), call("c1")]
     live.asked().live(*log)
     live.reconnect(*log)
-    assert len(live.of(m.RunTool)) == 1
+    assert len(live.of(fx.RunTool)) == 1
     live.tell(m.ToolFinished("c1", done("c1")))
     assert len([post for post in live.posted if isinstance(post, m.Answer)]) == 1
 
@@ -279,7 +280,7 @@ def test_an_answer_that_history_shows_is_not_posted_again(live: Driver) -> None:
     live.asked().live(*log)
     live.tell(m.ToolFinished("c1", done("c1")))
     live.refuse(LOST)
-    post_id = live.of(m.Post)[-1].post_id
+    post_id = live.of(fx.Post)[-1].post_id
     live.tell(m.TimerFired(("post", post_id)))
     live.tell(m.Looked([*log, answer("e4", "c1")], "running"))
     assert len([post for post in live.posted if isinstance(post, m.Answer)]) == 1
@@ -291,7 +292,7 @@ def test_an_answer_that_history_does_not_show_is_posted_again(live: Driver) -> N
     live.asked().live(*log)
     live.tell(m.ToolFinished("c1", done("c1")))
     live.refuse(ServerError("failed", status=500))
-    live.tell(m.TimerFired(("post", live.of(m.Post)[-1].post_id)))
+    live.tell(m.TimerFired(("post", live.of(fx.Post)[-1].post_id)))
     live.tell(m.Looked(log, "running"))
     assert len([post for post in live.posted if isinstance(post, m.Answer)]) == 2
 
@@ -309,18 +310,18 @@ def test_a_post_that_was_certainly_not_taken_goes_out_again_without_a_look(
 ) -> None:
     live.ask()
     effects = live.refuse(error)
-    (backoff,) = [effect for effect in effects if isinstance(effect, m.Backoff)]
+    (backoff,) = [effect for effect in effects if isinstance(effect, fx.Backoff)]
     assert backoff.retry_after == getattr(error, "retry_after", None)
     live.tell(m.TimerFired(backoff.key))
     assert live.posted == [m.Message("hi"), m.Message("hi")]
-    assert live.of(m.Look) == []
+    assert live.of(fx.Look) == []
 
 
 def test_a_message_that_the_stream_shows_is_taken_whatever_became_of_its_post(live: Driver) -> None:
     live.ask()
     live.live(message("e1", "hi", None))
     live.refuse(LOST)
-    assert live.of(m.Backoff) == []
+    assert live.of(fx.Backoff) == []
     live.live(running("e2"), says("e3", "yes"), idle("e4"))
     assert (live.results[0].text, live.posted) == ("yes", [m.Message("hi")])
 
@@ -335,7 +336,7 @@ def test_a_message_that_the_stream_shows_is_taken_whatever_became_of_its_post(li
 )
 def test_a_call_that_is_closed_meanwhile_is_cancelled_and_not_answered(live: Driver, closing: Event) -> None:
     live.asked().live(message("e1", "hi"), running("e2"), call("c1", session_thread_id="sthr_1"))
-    assert m.CancelTool("c1") in live.live(closing)
+    assert fx.CancelTool("c1") in live.live(closing)
     live.tell(m.ToolFinished("c1", done("c1")))
     assert not [post for post in live.posted if isinstance(post, m.Answer)]
 
@@ -352,13 +353,13 @@ def test_a_resumed_session_runs_only_the_calls_that_are_still_open() -> None:
         idle("e8", "requires_action", "c2"),
     ]
     session = Driver(resumed=True).open(*history)
-    assert [run.use.id for run in session.of(m.RunTool)] == ["c2"]
+    assert [run.use.id for run in session.of(fx.RunTool)] == ["c2"]
 
 
 def test_calls_of_another_client_are_left_alone_and_end_as_requires_action() -> None:
     session = Driver(owns=lambda name: name == "mine").open(blank=True).asked()
     session.live(message("e1", "hi"), running("e2"), call("c1", "theirs"), idle("e4", "requires_action", "c1"))
-    assert session.of(m.RunTool) == []
+    assert session.of(fx.RunTool) == []
     session.tell(m.TimerFired("stall"))
     session.tell(m.Looked(session.shown, "idle"))
     assert session.results[0].terminal == "requires_action"
@@ -366,7 +367,7 @@ def test_calls_of_another_client_are_left_alone_and_end_as_requires_action() -> 
 
 def test_a_call_with_an_unusable_input_is_answered_with_an_error(live: Driver) -> None:
     live.asked().live(running("e1"), event("agent.custom_tool_use", "c1", name="lookup", input="{"))
-    assert live.of(m.RunTool) == []
+    assert live.of(fx.RunTool) == []
     (posted,) = [post for post in live.posted if isinstance(post, m.Answer)]
     assert posted.result.is_error
 
@@ -395,7 +396,7 @@ def test_a_turn_ends_at_an_idle_of_any_other_reason(live: Driver, reason: str) -
     live.asked().live(message("e1", "hi"), running("e2"), idle("e3", reason))
     (result,) = live.results
     assert result.stop_reason == {"type": reason}
-    assert live.of(m.Reply)[-1] == m.Reply(1, result)
+    assert live.of(fx.Reply)[-1] == fx.Reply(1, result)
 
 
 def test_neither_an_error_nor_a_threads_own_idle_ends_a_turn(live: Driver) -> None:
@@ -416,7 +417,7 @@ def test_an_idle_that_requires_action_does_not_end_the_request(live: Driver) -> 
 
 def test_a_follow_up_waits_for_the_terminal(live: Driver) -> None:
     live.asked("one", 1)
-    assert m.Reply(3, "queued") in live.tell(m.Say(m.Message("two"), delivery=3, result=2))
+    assert fx.Reply(3, "queued") in live.tell(m.Say(m.Message("two"), delivery=3, result=2))
     live.live(message("e1", "one"), running("e2"), says("e3", "1"))
     assert live.posted == [m.Message("one")]
     live.live(idle("e4"))
@@ -455,7 +456,7 @@ def test_a_terminated_session_gives_a_result_and_refuses_everybody_after_it(live
     assert isinstance(live.error(2), SessionGone)
     assert live.machine.closed
     (refusal,) = live.ask("three", 3)
-    assert isinstance(refusal, m.ReplyError)
+    assert isinstance(refusal, fx.ReplyError)
     assert isinstance(refusal.error, ActorGone)
 
 
@@ -464,9 +465,9 @@ def test_a_stop_leaves_nobody_without_an_answer(live: Driver) -> None:
     live.tell(m.Say(m.Message("two"), result=2))
     live.tell(m.SendEvent({"type": "user.interrupt"}, 3))
     live.tell(m.StopWanted())
-    while live.of(m.Post)[-1].post_id and not live.machine.closed:
+    while live.of(fx.Post)[-1].post_id and not live.machine.closed:
         live.accept()
-    answered = [effect.token for effect in live.effects if isinstance(effect, m.Reply | m.ReplyError)]
+    answered = [effect.token for effect in live.effects if isinstance(effect, fx.Reply | fx.ReplyError)]
     assert sorted(answered) == [1, 2, 3]
     assert len(live.results) == 2
 
@@ -487,10 +488,10 @@ def test_a_failed_opening_fails_the_kickoff() -> None:
 def test_a_gated_custom_call_runs_only_on_an_allow(permission: str, verdict: Any, runs: bool) -> None:
     session = Driver(has_policy=True).open(blank=True).asked()
     session.live(running("e1"), call("c1", evaluated_permission=permission))
-    assert session.of(m.RunTool) == []
-    assert [asked.use.id for asked in session.of(m.AskPolicy)] == ["c1"]
+    assert session.of(fx.RunTool) == []
+    assert [asked.use.id for asked in session.of(fx.AskPolicy)] == ["c1"]
     session.tell(m.PolicySpoke("c1", verdict, "because"))
-    assert bool(session.of(m.RunTool)) is runs
+    assert bool(session.of(fx.RunTool)) is runs
     assert any(isinstance(post, m.Answer) and post.result.is_error for post in session.posted) is not runs
 
 
@@ -522,15 +523,15 @@ def test_a_message_behind_a_request_that_requires_action_goes_out_at_once() -> N
 def test_an_interrupt_cancels_what_runs_at_once_and_the_request_ends_with_its_own_terminal(live: Driver) -> None:
     live.asked().live(message("e1", "hi"), running("e2"), call("c1"))
     effects = live.tell(m.InterruptWanted(9))
-    assert m.CancelTool("c1") in effects
+    assert fx.CancelTool("c1") in effects
     assert live.posted[-1] == m.Interrupt()
-    assert m.Reply(9, None) in live.accept()
+    assert fx.Reply(9, None) in live.accept()
     live.live(event("user.interrupt", "e4"), idle("e5"))
     assert [result.terminal for result in live.results] == ["end_turn"]
 
 
 def test_an_interrupt_of_a_session_at_rest_is_nothing(live: Driver) -> None:
-    assert live.tell(m.InterruptWanted(9)) == [m.Reply(9, None)]
+    assert live.tell(m.InterruptWanted(9)) == [fx.Reply(9, None)]
 
 
 @pytest.mark.parametrize("detached", [False, True])
@@ -540,7 +541,7 @@ def test_a_deadline_cancels_tools_and_fails_the_request(detached: bool) -> None:
     if detached:
         session.tell(m.Detached(1, LOST))
     effects = session.tell(m.TimerFired("deadline"))
-    assert m.CancelTool("c1") in effects
+    assert fx.CancelTool("c1") in effects
     failure = session.error()
     assert isinstance(failure, SessionTimeout)
     assert failure.result.text == "partial"
@@ -589,9 +590,9 @@ def test_turns_are_limited_and_guarded() -> None:
     assert isinstance(limited.error(), MaxTurnsExceeded)
     guarded = Driver(has_guard=True).open(blank=True).asked()
     guarded.live(*turn)
-    assert [asked.turn.turns for asked in guarded.of(m.AskGuard)] == [1]
-    effects = guarded.tell(m.GuardSpoke(guarded.of(m.AskGuard)[0].number, Halt(reason="costly")))
-    assert m.CancelTool("c1") in effects
+    assert [asked.turn.turns for asked in guarded.of(fx.AskGuard)] == [1]
+    effects = guarded.tell(m.GuardSpoke(guarded.of(fx.AskGuard)[0].number, Halt(reason="costly")))
+    assert fx.CancelTool("c1") in effects
     failure = guarded.error()
     assert isinstance(failure, TurnHalted)
     assert failure.reason == "costly"
@@ -603,11 +604,11 @@ def test_a_slow_guard_is_asked_about_one_turn_after_the_other_and_judges_each_by
     guarded.tell(m.ToolFinished("c1", done("c1")))
     guarded.accept()
     guarded.live(answer("e5", "c1"), running("e6"), says("e7", "done"), idle("e8"))
-    (first,) = guarded.of(m.AskGuard)
+    (first,) = guarded.of(fx.AskGuard)
     assert first.turn.turns == 1, "it is not asked about the second turn before it has judged the first"
     guarded.tell(m.GuardSpoke(first.number, None))
     assert guarded.results == []
-    second = guarded.of(m.AskGuard)[-1]
+    second = guarded.of(fx.AskGuard)[-1]
     assert (second.turn.turns, second.turn.terminal) == (2, "end_turn")
     guarded.tell(m.GuardSpoke(second.number, None))
     (result,) = guarded.results
@@ -622,8 +623,8 @@ def test_a_guards_verdict_on_a_request_that_is_over_is_not_taken_for_one_on_the_
     session.live(event("user.interrupt", "e5"), idle("e6"))
     session.asked("two", 2)
     session.live(message("e7", "two"), running("e8"), call("c2"), idle("e10", "requires_action", "c2"))
-    session.tell(m.GuardSpoke(session.of(m.AskGuard)[0].number, Halt(reason="the first one")))
-    assert not [effect for effect in session.of(m.ReplyError) if effect.token == 2]
+    session.tell(m.GuardSpoke(session.of(fx.AskGuard)[0].number, Halt(reason="the first one")))
+    assert not [effect for effect in session.of(fx.ReplyError) if effect.token == 2]
 
 
 @pytest.mark.parametrize("error", [RateLimitError("", status=429), ServerError("", status=500), LOST])
@@ -632,7 +633,7 @@ def test_a_message_of_a_request_that_failed_is_not_posted_again(error: ManagedAg
     session.ask()
     session.tell(m.TimerFired("deadline"))
     session.refuse(error)
-    for backoff in session.of(m.Backoff):
+    for backoff in session.of(fx.Backoff):
         session.tell(m.TimerFired(backoff.key))
         session.tell(m.Looked(session.shown, "idle"))
     assert session.posted.count(m.Message("hi")) == 1
@@ -644,7 +645,7 @@ def test_whoever_waits_for_the_delivery_of_a_message_that_was_given_up_is_told(e
     session.tell(m.Say(m.Message("hi"), delivery=2, result=1))
     session.tell(m.TimerFired("deadline"))
     session.refuse(error)
-    answered = [effect.token for effect in session.effects if isinstance(effect, m.Reply | m.ReplyError)]
+    answered = [effect.token for effect in session.effects if isinstance(effect, fx.Reply | fx.ReplyError)]
     assert sorted(answered) == [1, 2]
 
 
@@ -658,7 +659,7 @@ def test_a_late_answer_to_a_message_that_was_given_up_is_not_the_next_ones() -> 
     session.accept()
     session.live(message("e1", "one"), running("e2"), thinking("e3"), says("e4", "to one"), idle("e5"))
     session.live(message("e6", "two"), running("e7"), thinking("e8"), says("e9", "to two"), idle("e10"))
-    (reply,) = [effect.value for effect in session.of(m.Reply) if effect.token == 2]
+    (reply,) = [effect.value for effect in session.of(fx.Reply) if effect.token == 2]
     assert reply.text == "to two"
 
 
@@ -675,7 +676,7 @@ def test_a_turn_of_the_providers_own_is_not_added_to_a_request_that_is_over() ->
 # --- law 10: servers as they are ------------------------------------------------------------------------------------
 
 
-def unresolved(session: Driver) -> list[m.Effect]:
+def unresolved(session: Driver) -> list[fx.Effect]:
     session.tell(m.TimerFired("stall"))
     return session.tell(m.Looked(session.shown, "idle"))
 
@@ -692,8 +693,8 @@ def test_a_wait_for_calls_that_the_look_finds_goes_on(live: Driver) -> None:
     live.asked().live(log[0], log[1], log[3])
     live.tell(m.TimerFired("stall"))
     live.tell(m.Looked(log, "idle"))
-    assert [run.use.id for run in live.of(m.RunTool)] == ["c1"]
-    assert live.of(m.ReplyError) == []
+    assert [run.use.id for run in live.of(fx.RunTool)] == ["c1"]
+    assert live.of(fx.ReplyError) == []
 
 
 def test_a_wait_that_is_broken_is_looked_into_anew(live: Driver) -> None:
@@ -701,7 +702,7 @@ def test_a_wait_that_is_broken_is_looked_into_anew(live: Driver) -> None:
     live.tell(m.TimerFired("stall"))
     live.live(running("e4"), says("e5", "on"))
     live.tell(m.Looked(live.shown, "idle"))
-    assert live.of(m.ReplyError) == []
+    assert live.of(fx.ReplyError) == []
 
 
 def test_a_server_that_stays_running_while_a_tool_waits(live: Driver) -> None:
@@ -747,18 +748,18 @@ def test_only_a_look_that_began_late_enough_settles_an_unclear_post(live: Driver
     live.asked("hi").live(*log)
     for call_id in ("c1", "c2"):
         live.tell(m.ToolFinished(call_id, done(call_id)))
-    first, second = (post.post_id for post in live.of(m.Post)[-2:])
+    first, second = (post.post_id for post in live.of(fx.Post)[-2:])
     live.tell(m.PostFailed(first, LOST))
     live.tell(m.TimerFired(("post", first)))
-    assert len(live.of(m.Look)) == 1
+    assert len(live.of(fx.Look)) == 1
     live.tell(m.PostFailed(second, LOST))
     live.tell(m.TimerFired(("post", second)))
     # This listing was begun before the second post: that it does not show its result means nothing.
     effects = live.tell(m.Looked(log, "running"))
-    assert [effect.post_id for effect in effects if isinstance(effect, m.Post)] == [first]
-    assert len(live.of(m.Look)) == 2
+    assert [effect.post_id for effect in effects if isinstance(effect, fx.Post)] == [first]
+    assert len(live.of(fx.Look)) == 2
     effects = live.tell(m.Looked([*log, answer("e5", "c2")], "running"))
-    assert [effect for effect in effects if isinstance(effect, m.Post)] == []
+    assert [effect for effect in effects if isinstance(effect, fx.Post)] == []
     assert [delivery.id for delivery in live.machine.outbox] == [first]
 
 
@@ -771,7 +772,7 @@ def test_a_log_that_is_replayed_on_connect_doubles_nothing(live: Driver) -> None
     live.accept()
     live.live(answer("e4", "c1"), thinking("e5"), says("e6", "done"), idle("e7"))
     assert live.shown == [*log, answer("e4", "c1"), thinking("e5"), says("e6", "done"), idle("e7")]
-    assert len(live.of(m.RunTool)) == len(live.results) == 1
+    assert len(live.of(fx.RunTool)) == len(live.results) == 1
 
 
 def test_a_message_that_is_listed_processed_after_its_turn_begins_nothing(live: Driver) -> None:
@@ -790,7 +791,7 @@ def test_an_old_interrupt_that_is_listed_processed_closes_no_later_call(live: Dr
     live.asked("two", 2).live(*second)
     first[2] = event("user.interrupt", "e3")
     live.reconnect(*first, *second)
-    assert live.of(m.CancelTool) == []
+    assert live.of(fx.CancelTool) == []
     live.tell(m.ToolFinished("c1", done("c1")))
     assert isinstance(live.posted[-1], m.Answer)
 
@@ -810,7 +811,7 @@ def test_previews_of_a_message_that_history_brought_add_nothing(live: Driver) ->
 
 
 def test_a_post_that_is_answered_with_nothing_is_accepted(live: Driver) -> None:
-    assert m.Reply(2, []) in (live.tell(m.SendEvent({"type": "x"}, 2)) and live.accept())
+    assert fx.Reply(2, []) in (live.tell(m.SendEvent({"type": "x"}, 2)) and live.accept())
 
 
 def test_an_idle_without_a_reason_pauses_while_a_call_is_open_and_ends_otherwise(live: Driver) -> None:
@@ -842,7 +843,7 @@ def test_idles_for_the_remainder_are_waited_through(live: Driver) -> None:
     live.accept()
     live.live(answer("e7", "c2"), running("e8"), says("e9", "done"), idle("e10"))
     assert live.results[0].text == "done"
-    assert len(live.of(m.RunTool)) == 2
+    assert len(live.of(fx.RunTool)) == 2
 
 
 def test_an_error_that_is_a_bare_string_explains_the_end(live: Driver) -> None:
@@ -866,7 +867,7 @@ def test_an_archive_or_a_deletion_without_an_event_is_found_by_a_look(live: Driv
 
 def test_an_unknown_event_is_kept_and_reported_once(live: Driver) -> None:
     live.asked().live(running("e1"), event("session.novelty", "e2"), event("session.novelty", "e3"), idle("e4"))
-    assert len([report for report in live.of(m.Report) if report.what == "unrecognised_event"]) == 1
+    assert len([report for report in live.of(fx.Report) if report.what == "unrecognised_event"]) == 1
     assert [kept["id"] for kept in live.results[0].events] == ["e1", "e2", "e3", "e4"]
 
 
@@ -874,7 +875,7 @@ def test_an_answer_belongs_to_the_message_it_followed_where_the_status_comes_fir
     live.asked()
     live.live(running("e2"), message("f1", "theirs"), thinking("e3"), says("e4", "to them"), idle("e5"))
     live.live(running("e6"), message("e1", "hi"), thinking("e7"), says("e8", "to us"), idle("e9"))
-    (reply,) = [effect.value for effect in live.of(m.Reply) if effect.token == 1]
+    (reply,) = [effect.value for effect in live.of(fx.Reply) if effect.token == 1]
     assert "to us" in reply.text
 
 
@@ -883,7 +884,7 @@ def test_an_answer_belongs_to_the_message_it_followed(live: Driver) -> None:
     live.live(message("f1", "theirs", None), message("e1", "hi", None), message("f1", "theirs"), running("e2"))
     live.live(thinking("e3"), says("e4", "to them"), idle("e5"))
     live.live(message("e1", "hi"), running("e6"), thinking("e7"), says("e8", "to us"), idle("e9"))
-    (reply,) = [effect.value for effect in live.of(m.Reply) if effect.token == 1]
+    (reply,) = [effect.value for effect in live.of(fx.Reply) if effect.token == 1]
     assert "to us" in reply.text
 
 
@@ -892,8 +893,8 @@ def test_a_look_that_shows_less_than_is_known_is_taken_again(live: Driver) -> No
     live.asked().live(*log)
     live.tell(m.TimerFired("stall"))
     for attempt in (1, 2, 3):
-        assert live.tell(m.Looked(log[:2], "idle")) == [m.Backoff("look", attempt)], "it lacks the idle: not the whole"
-        assert live.tell(m.TimerFired("look")) == [m.Look()]
+        assert live.tell(m.Looked(log[:2], "idle")) == [fx.Backoff("look", attempt)], "it lacks the idle: not the whole"
+        assert live.tell(m.TimerFired("look")) == [fx.Look()]
     assert live.results == []
     live.tell(m.Looked(log[:2], "idle"))
     assert isinstance(live.error(), UnresolvedRequiresAction), "some listing may never show an event"
@@ -927,18 +928,18 @@ def test_a_run_closes_after_its_one_request() -> None:
     session = Driver(one_shot=True, kickoff=m.Message("go"), kickoff_token=1).open(blank=True)
     session.accept()
     session.live(message("e1", "go"), running("e2"), says("e3", "done"), idle("e4"))
-    assert session.effects[-1] == m.Close(None)
-    assert session.of(m.Reply)[-1].value.text == "done"
+    assert session.effects[-1] == fx.Close(None)
+    assert session.of(fx.Reply)[-1].value.text == "done"
 
 
 def test_a_run_that_resumes_without_a_prompt_waits_for_the_end_of_what_goes_on() -> None:
     session = Driver(one_shot=True, resumed=True, kickoff_token=1)
     session.open(message("e1", "old"), running("e2"), says("e3", "a"))
     session.live(says("e4", "b"), idle("e5"))
-    assert session.of(m.Reply)[-1].value.text == "a\nb"
+    assert session.of(fx.Reply)[-1].value.text == "a\nb"
     rest = Driver(one_shot=True, resumed=True, kickoff_token=1)
     rest.open(message("e1", "old"), running("e2"), says("e3", "a"), idle("e4"))
-    assert rest.of(m.Reply)[-1].value.turns == 0
+    assert rest.of(fx.Reply)[-1].value.turns == 0
     assert rest.posted == []
     assert rest.machine.closed
 
@@ -961,7 +962,7 @@ def test_a_terminal_tool_that_was_not_called_is_asked_for() -> None:
     assert "submit" in str(session.posted[-1])
     session.accept()
     session.live(running("e5"), says("e6", "still done"), idle("e7"))
-    assert session.of(m.Reply)[-1].value.stop_reason == "no_terminal_tool"
+    assert session.of(fx.Reply)[-1].value.stop_reason == "no_terminal_tool"
 
 
 def test_a_turn_of_the_past_that_ended_with_its_session_has_no_terminal() -> None:
@@ -973,14 +974,14 @@ def test_a_turn_of_the_past_that_ended_with_its_session_has_no_terminal() -> Non
     ]
     session = Driver(resumed=True).open(*past)
     assert session.results == []
-    assert isinstance(session.of(m.Close)[0].error, SessionGone)
+    assert isinstance(session.of(fx.Close)[0].error, SessionGone)
 
 
 def test_what_the_log_has_shown_was_taken_though_the_session_ended_before_the_answer(live: Driver) -> None:
     live.tell(m.Say(m.Message("hi"), delivery=1))
     live.live(message("e1", "hi"), running("e2"), {"type": "session.status_terminated", "id": "e3"})
-    assert live.of(m.Reply) == [m.Reply(1, "delivered")]
-    assert live.of(m.ReplyError) == []
+    assert live.of(fx.Reply) == [fx.Reply(1, "delivered")]
+    assert live.of(fx.ReplyError) == []
 
 
 def test_a_queued_message_hides_nothing_that_came_before_it(live: Driver) -> None:

@@ -26,6 +26,7 @@ from managed_agents_actors import (
 )
 from managed_agents_actors._errors import ManagedAgentsError
 from managed_agents_actors._model import Event, Halt, SessionResult, ToolUse
+from managed_agents_actors._protocol import effects as fx
 from managed_agents_actors._protocol import mail as m
 from managed_agents_actors._protocol.claude_events import classify
 from managed_agents_actors._protocol.session_machine import TEXT_DELTA, MachineSettings, SessionMachine
@@ -61,7 +62,7 @@ class Shell:
     def __init__(self, machine: SessionMachine, server: Any, settings: MachineSettings) -> None:
         self.machine, self.server, self.settings = machine, server, settings
         self.opened = self.attached = self.closed = False
-        self.attaching: m.Attach | None = None
+        self.attaching: fx.Attach | None = None
         self.stream: int | None = None
         self.read: int | None = None  # how far the listing is read; None when it is not being read
         self.consolidated = False
@@ -72,7 +73,7 @@ class Shell:
         self.policies: list[ToolUse] = []
         self.guards: list[int] = []
         self.timers: set[m.TimerKey] = set()
-        self.answers: dict[int, list[m.Reply | m.ReplyError]] = {}
+        self.answers: dict[int, list[fx.Reply | fx.ReplyError]] = {}
         self.says: dict[str, int] = {}  # the token that waits for the terminal of a message
         self.announced: list[SessionResult] = []
         self.delivered: Counter[str] = Counter()
@@ -86,21 +87,21 @@ class Shell:
 
     # --- the machine's side -------------------------------------------------------------------------------------------
 
-    def tell(self, mail: m.Mail) -> list[m.Effect]:
+    def tell(self, mail: m.Mail) -> list[fx.Effect]:
         effects = self.machine.receive(mail)
         self.perform(effects)
         return effects
 
-    def perform(self, effects: list[m.Effect]) -> None:
+    def perform(self, effects: list[fx.Effect]) -> None:
         if self.closed:
-            assert all(isinstance(effect, m.ReplyError) for effect in effects), "closed, it only refuses"
+            assert all(isinstance(effect, fx.ReplyError) for effect in effects), "closed, it only refuses"
         for effect in effects:
-            if isinstance(effect, m.Deliver):
+            if isinstance(effect, fx.Deliver):
                 self.on_deliver(effect)
         for effect in effects:
             self.on_effect(effect)
 
-    def on_deliver(self, effect: m.Deliver) -> None:
+    def on_deliver(self, effect: fx.Deliver) -> None:
         for event in effect.events:
             if event["type"] == TEXT_DELTA:
                 continue
@@ -109,42 +110,42 @@ class Shell:
                 self.delivered[event["id"]] += 1
                 assert self.delivered[event["id"]] == 1, f"law 1: {event} was delivered twice"
 
-    def on_effect(self, effect: m.Effect) -> None:
+    def on_effect(self, effect: fx.Effect) -> None:
         match effect:
-            case m.Deliver(events=events):
+            case fx.Deliver(events=events):
                 self.deltas += [event["text"] for event in events if event["type"] == TEXT_DELTA]
-            case m.Attach():
+            case fx.Attach():
                 assert self.stream is None, "one stream at a time"
                 assert self.attaching is None, "one stream at a time"
                 self.attaching = effect
-            case m.Post():
+            case fx.Post():
                 self.on_post(effect)
-            case m.Look():
+            case fx.Look():
                 self.looks.append(None)
-            case m.RunTool(use=use):
+            case fx.RunTool(use=use):
                 self.on_run(use)
-            case m.CancelTool(tool_use_id=call_id):
+            case fx.CancelTool(tool_use_id=call_id):
                 if self.tools.pop(call_id, None) is not None:
                     self.late.append(call_id)
-            case m.AskPolicy(use=use):
+            case fx.AskPolicy(use=use):
                 self.policies.append(use)
-            case m.AskGuard(number=number):
+            case fx.AskGuard(number=number):
                 self.guards.append(number)
-            case m.SetTimer(key=key) | m.Backoff(key=key):
+            case fx.SetTimer(key=key) | fx.Backoff(key=key):
                 self.timers.add(key)
-            case m.CancelTimer(key=key):
+            case fx.CancelTimer(key=key):
                 self.timers.discard(key)
-            case m.Announce(result=result):
+            case fx.Announce(result=result):
                 self.on_announce(result)
-            case m.Reply(token=token) | m.ReplyError(token=token):
+            case fx.Reply(token=token) | fx.ReplyError(token=token):
                 self.answers[token].append(effect)
                 assert len(self.answers[token]) == 1, "law 6: a caller was answered twice"
-            case m.Close():
+            case fx.Close():
                 self.closed = True
             case _:
                 pass
 
-    def on_post(self, effect: m.Post) -> None:
+    def on_post(self, effect: fx.Post) -> None:
         assert self.stream is not None, "law 2: posted while detached"
         assert self.consolidated, "law 2: posted before history was read"
         assert effect.post_id not in self.posts, "law 4: posted again before the first attempt came back"
@@ -419,7 +420,7 @@ class Shell:
         foreign = [text for text in self.server.texts if text.startswith("f")]
         for text, token in self.says.items():
             answer = self.answers[token][0]
-            if not isinstance(answer, m.Reply):
+            if not isinstance(answer, fx.Reply):
                 continue
             result = answer.value
             assert sum(announced is result for announced in self.announced) == 1, "law 6: announced once"

@@ -10,6 +10,7 @@ import pytest
 
 from managed_agents_actors import ActorGone, ServerError, SessionResult, StreamLost, ToolResult
 from managed_agents_actors._model import Event
+from managed_agents_actors._protocol import effects as fx
 from managed_agents_actors._protocol import mail as m
 from managed_agents_actors._protocol.claude_events import classify
 from managed_agents_actors._protocol.session_machine import TEXT_DELTA, MachineSettings, SessionMachine
@@ -57,10 +58,10 @@ class Line:
     def __init__(self, **options: Any) -> None:
         self.settings = MachineSettings(**options)
         self.machine = SessionMachine(self.settings, classify)
-        self.effects: list[m.Effect] = list(self.machine.start())
+        self.effects: list[fx.Effect] = list(self.machine.start())
         self.generation = 0
 
-    def tell(self, mail: m.Mail) -> list[m.Effect]:
+    def tell(self, mail: m.Mail) -> list[fx.Effect]:
         effects = self.machine.receive(mail)
         self.effects += effects
         return effects
@@ -71,7 +72,7 @@ class Line:
 
     def read(self, *pages: Event | Sequence[Event]) -> Line:
         """Attach, and read the listing if one was asked for; a page may be a single event."""
-        attach = self.of(m.Attach)[-1]
+        attach = self.of(fx.Attach)[-1]
         self.generation = attach.generation
         self.tell(m.Attached(self.generation))
         if attach.read_history:
@@ -80,18 +81,18 @@ class Line:
             self.tell(m.HistoryRead(self.generation))
         return self
 
-    def live(self, *events: Event) -> list[m.Effect]:
+    def live(self, *events: Event) -> list[fx.Effect]:
         return self.tell(m.Live(self.generation, events))
 
     def ask(self, said: str = "hi", token: int = 1) -> Line:
         self.tell(m.Say(m.Message(said), result=token))
         return self
 
-    def accept(self, *echo: Event) -> list[m.Effect]:
+    def accept(self, *echo: Event) -> list[fx.Effect]:
         """Let the provider take what was posted last."""
-        return self.tell(m.Posted(self.of(m.Post)[-1].post_id, echo))
+        return self.tell(m.Posted(self.of(fx.Post)[-1].post_id, echo))
 
-    def crash(self) -> list[m.Effect]:
+    def crash(self) -> list[fx.Effect]:
         """Let another machine take over; give what it begins with."""
         handover = self.machine.hand_over()
         assert handover is not None
@@ -106,23 +107,23 @@ class Line:
 
     @property
     def results(self) -> list[SessionResult]:
-        return [effect.result for effect in self.of(m.Announce)]
+        return [effect.result for effect in self.of(fx.Announce)]
 
     @property
     def posted(self) -> list[m.Input]:
-        return [effect.input for effect in self.of(m.Post)]
+        return [effect.input for effect in self.of(fx.Post)]
 
     @property
     def shown(self) -> list[Event]:
-        events = [shown for effect in self.of(m.Deliver) for shown in effect.events]
+        events = [shown for effect in self.of(fx.Deliver) for shown in effect.events]
         return [shown for shown in events if shown["type"] != TEXT_DELTA]
 
     @property
     def deltas(self) -> str:
-        return "".join(e["text"] for effect in self.of(m.Deliver) for e in effect.events if e["type"] == TEXT_DELTA)
+        return "".join(e["text"] for effect in self.of(fx.Deliver) for e in effect.events if e["type"] == TEXT_DELTA)
 
     def run(self) -> list[str]:
-        return [effect.use.id for effect in self.of(m.RunTool)]
+        return [effect.use.id for effect in self.of(fx.RunTool)]
 
 
 def done(call_id: str) -> ToolResult:
@@ -151,7 +152,7 @@ LOG = [
 def test_it_attaches_under_a_new_number_and_reads_the_whole_log() -> None:
     line = Line().open().ask()
     assert line.generation == 1
-    assert line.crash()[-1] == m.Attach(2, read_history=True)
+    assert line.crash()[-1] == fx.Attach(2, read_history=True)
 
 
 def test_nothing_is_posted_before_the_log_is_read() -> None:
@@ -243,11 +244,11 @@ def test_a_message_that_the_log_shows_was_taken() -> None:
 
 def test_a_message_that_the_log_does_not_show_goes_out_again_after_a_look() -> None:
     line = Line().open().ask()
-    (backoff,) = [effect for effect in line.crash() if isinstance(effect, m.Backoff)]
+    (backoff,) = [effect for effect in line.crash() if isinstance(effect, fx.Backoff)]
     line.read()
     assert line.posted == [m.Message("hi")]  # it may be taken yet: its connection has only just gone
     line.tell(m.TimerFired(backoff.key))
-    assert line.of(m.Look)
+    assert line.of(fx.Look)
     line.tell(m.Looked([], "idle"))
     assert line.posted == [m.Message("hi"), m.Message("hi")]
 
@@ -260,7 +261,7 @@ def test_the_same_message_twice_is_told_apart() -> None:
     line.crash()
     line.read(*first)
     assert [result.text for result in line.results] == ["one"]
-    line.tell(m.TimerFired(("post", line.of(m.Post)[-1].post_id)))
+    line.tell(m.TimerFired(("post", line.of(fx.Post)[-1].post_id)))
     line.tell(m.Looked(first, "idle"))
     assert line.posted == [m.Message("again")] * 3
     line.accept()
@@ -289,13 +290,13 @@ def test_an_answer_that_was_perhaps_taken_is_looked_up_before_it_is_sent_again(t
     log = [message("e1", "hi"), running("e2"), call("e3"), idle("e4", "requires_action", "e3")]
     line.live(*log)
     line.tell(m.ToolFinished("e3", done("e3")))
-    post = line.of(m.Post)[-1]
-    (backoff,) = [effect for effect in line.crash() if isinstance(effect, m.Backoff)]
+    post = line.of(fx.Post)[-1]
+    (backoff,) = [effect for effect in line.crash() if isinstance(effect, fx.Backoff)]
     line.read(log)
     assert line.run() == ["e3"], "its result is in hand"
     assert line.posted[-1] is post.input, "and is not sent on a guess"
     line.tell(m.TimerFired(backoff.key))
-    assert line.of(m.Look)
+    assert line.of(fx.Look)
     line.tell(m.Looked([*log, answer("e5", "e3")] if taken else log, "running" if taken else "idle"))
     assert [type(item) for item in line.posted] == [m.Message, m.Answer, *([] if taken else [m.Answer])]
 
@@ -325,7 +326,7 @@ def test_an_interrupt_is_sent_again_if_there_is_still_something_to_cut_short(cut
     assert [type(post) for post in line.posted][1:] == [m.Interrupt] * (1 if cut else 2)
     if not cut:
         line.accept()
-    replies = [effect.token for effect in line.of(m.Reply)]
+    replies = [effect.token for effect in line.of(fx.Reply)]
     assert 2 in replies
 
 
@@ -339,7 +340,7 @@ def test_everybody_who_waits_is_in_the_estate() -> None:
     handover = line.machine.hand_over()
     assert handover is not None
     assert handover.tokens() == {1, 2, 4, 5}
-    assert [effect.token for effect in line.of(m.Reply)] == [3]  # it was told that its message is queued
+    assert [effect.token for effect in line.of(fx.Reply)] == [3]  # it was told that its message is queued
 
 
 def test_those_who_wait_for_their_turn_have_it_in_order() -> None:
@@ -353,7 +354,7 @@ def test_those_who_wait_for_their_turn_have_it_in_order() -> None:
     line.read(log)
     line.live(says("e7", "2"), idle("e8"))
     assert line.posted == [m.Message("one"), m.Message("two"), m.Message("three")]
-    assert [(effect.token, effect.value.text) for effect in line.of(m.Reply)] == [(1, "1"), (2, "2")]
+    assert [(effect.token, effect.value.text) for effect in line.of(fx.Reply)] == [(1, "1"), (2, "2")]
 
 
 def test_without_a_session_there_is_nothing_to_take_over() -> None:
@@ -366,7 +367,7 @@ def test_of_one_that_has_ended_only_the_log_is_left() -> None:
     line.accept(queued)
     line.live(queued)
     line.tell(m.StopWanted(ServerError("over", status=500)))
-    assert {effect.token for effect in line.of(m.ReplyError)} == {1, 2}
+    assert {effect.token for effect in line.of(fx.ReplyError)} == {1, 2}
     handover = line.machine.hand_over()
     assert handover is not None
     assert (handover.tokens(), handover.active, handover.queue) == (set(), None, ())
@@ -393,7 +394,7 @@ def test_one_that_has_ended_refuses_and_its_successor_does_not() -> None:
     line = Line().open()
     line.tell(m.StopWanted())
     line.ask("one", 1)
-    (refusal,) = line.of(m.ReplyError)
+    (refusal,) = line.of(fx.ReplyError)
     assert isinstance(refusal.error, ActorGone)
     line.crash()
     line.read()
@@ -407,12 +408,12 @@ def test_one_that_has_ended_refuses_and_its_successor_does_not() -> None:
 def test_the_deadline_of_the_request_in_progress_is_not_set_anew() -> None:
     line = Line(timeout=5.0).open().ask()
     line.accept()
-    assert [effect.key for effect in line.of(m.SetTimer) if effect.key == "deadline"] == ["deadline"]
+    assert [effect.key for effect in line.of(fx.SetTimer) if effect.key == "deadline"] == ["deadline"]
     log = [message("e1", "hi"), running("e2"), call("e3")]
     line.live(*log)
     line.crash()
     line.read(log)
-    assert [effect.key for effect in line.of(m.SetTimer) if effect.key == "deadline"] == ["deadline"]
+    assert [effect.key for effect in line.of(fx.SetTimer) if effect.key == "deadline"] == ["deadline"]
     line.tell(m.TimerFired("deadline"))
     assert [result.error.type for result in line.results if result.error] == ["SessionTimeout"]
     line.tell(m.TimerFired("deadline"))

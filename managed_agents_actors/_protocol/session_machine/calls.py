@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 from ..._model import ToolResult, ToolUse
-from ..mail import Answer, AskPolicy, CancelTool, Confirmation, PolicySpoke, Report, RunTool, Settle
+from ..effects import AskPolicy, CancelTool, Report, RunTool, Settle
+from ..mail import Answer, Confirmation, PolicySpoke
 from ..outbox import Stage
 from .core import Core
 from .handover import Handover

@@ -17,7 +17,7 @@ from ..._errors import (
     PermissionDeniedError,
     ProtocolError,
 )
-from ..mail import Attach, Backoff, CancelTimer, Effect, Landmark, Report, SetTimer
+from ..effects import Attach, Backoff, CancelTimer, Effect, Landmark, Report, SetTimer
 
 Phase: TypeAlias = Literal["opening", "attaching", "live", "reconnecting", "closed"]
 

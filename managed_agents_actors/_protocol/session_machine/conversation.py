@@ -13,20 +13,10 @@ from dataclasses import replace
 from ..._errors import MailboxFull, ManagedAgentsError, SessionError, SessionGone
 from ..._model import Event, ResultError, SessionResult, Usage
 from ..consolidate import SeenEvents
+from ..effects import Announce, CancelTimer, Reply, ReplyError, SetTimer
 from ..facts import UserSpoke
 from ..ledger import Ledger
-from ..mail import (
-    Announce,
-    CancelTimer,
-    Confirmation,
-    Interrupt,
-    RawEvent,
-    Reply,
-    ReplyError,
-    Say,
-    SetTimer,
-    Token,
-)
+from ..mail import Confirmation, Interrupt, RawEvent, Say, Token
 from ..outbox import Delivery, Stage
 from .calls import Calls
 from .core import Core

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from ..._model import Event
 from ..consolidate import SessionLog
-from ..mail import Deliver, Effect, Goal, Look, Message, Origin, Report, Token
+from ..effects import Deliver, Effect, Look, Report
+from ..mail import Goal, Message, Origin, Token
 from ..outbox import Outbox
 from .connection import Connection
 from .handover import Handover

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from ..._errors import ActorGone, ManagedAgentsError, SessionError, SessionTimeout
 from ..._model import SessionResult
-from ..mail import Close, Interrupt
+from ..effects import Close
+from ..mail import Interrupt
 from .conversation import Conversation
 from .core import Core
 from .postman import Postman, Refused

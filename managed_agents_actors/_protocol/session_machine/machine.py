@@ -12,20 +12,18 @@ from collections.abc import Sequence
 from ..._errors import ActorGone, ManagedAgentsError, NotFoundError, StreamLost
 from ..._model import Event
 from ..consolidate import SessionLog
+from ..effects import Backoff, Effect, Look, ReplyError, SetTimer
 from ..facts import Classify, Ended
 from ..ledger import Ledger
 from ..mail import (
     Attached,
-    Backoff,
     ConfirmWanted,
     Detached,
-    Effect,
     GuardSpoke,
     History,
     HistoryRead,
     InterruptWanted,
     Live,
-    Look,
     Looked,
     LookFailed,
     Mail,
@@ -35,10 +33,8 @@ from ..mail import (
     Posted,
     PostFailed,
     RawEvent,
-    ReplyError,
     Say,
     SendEvent,
-    SetTimer,
     StopWanted,
     TimerFired,
     TimerKey,

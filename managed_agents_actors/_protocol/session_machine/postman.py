@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from ..._errors import APIError, ManagedAgentsError
 from ..._model import Event
-from ..mail import Answer, Backoff, Goal, Interrupt, Message, Post, RawEvent, Reply, ReplyError, Report
+from ..effects import Backoff, Post, Reply, ReplyError, Report
+from ..mail import Answer, Goal, Interrupt, Message, RawEvent
 from ..outbox import MAX_ATTEMPTS, Delivery, Stage, judge
 from .core import Core
 

@@ -7,7 +7,7 @@ only then a conclusion is drawn. So no server, however it misbehaves, leaves a r
 from __future__ import annotations
 
 from ..._errors import UnresolvedRequiresAction
-from ..mail import CancelTimer, SetTimer
+from ..effects import CancelTimer, SetTimer
 from .calls import Calls
 from .conversation import Conversation
 from .core import Core

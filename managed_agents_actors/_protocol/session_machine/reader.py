@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from ..._model import Event
 from ..consolidate import Admission, SeenEvents
+from ..effects import Landmark, Report
 from ..facts import (
     NOTHING,
     OWN_EVENT,
@@ -33,7 +34,7 @@ from ..facts import (
     Unrecognised,
     UserSpoke,
 )
-from ..mail import Confirmation, Landmark, Origin, Report
+from ..mail import Confirmation, Origin
 from ..outbox import Stage
 from .calls import Calls
 from .conversation import Conversation

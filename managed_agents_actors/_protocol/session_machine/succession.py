@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 
 from ..._model import Event
 from ..consolidate import SeenEvents
+from ..effects import Backoff
 from ..ledger import Ledger
-from ..mail import Backoff
 from .conversation import Conversation
 from .core import Core
 from .handover import Handover

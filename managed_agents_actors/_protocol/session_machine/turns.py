@@ -10,8 +10,9 @@ from typing import Any
 
 from ..._errors import ManagedAgentsError, MaxTurnsExceeded, TurnHalted
 from ..._model import Halt, Terminal, TurnResult
+from ..effects import AskGuard, Backoff
 from ..facts import Idled
-from ..mail import AskGuard, Backoff, Message
+from ..mail import Message
 from .conversation import Conversation
 from .core import Core
 from .requests import REPROMPT, Request
