@@ -8,6 +8,7 @@ that may have been accepted is never repeated, but for a stream that ended befor
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, NoReturn, final
 
 import trio
@@ -191,7 +192,7 @@ class HarnessSession:
 
     # --- invocations --------------------------------------------------------------------------------------------------
 
-    def _open(self, messages: list[dict[str, Any]]) -> Any:
+    def _open(self, messages: list[dict[str, Any]]) -> AbstractAsyncContextManager[HarnessStream]:
         return self._client.invoke_harness(
             idle_timeout=self._idle_timeout, runtimeSessionId=self.session_id, messages=messages, **self._fields
         )
@@ -229,6 +230,7 @@ class HarnessSession:
         work.over.set()
 
     async def _prepare(self, work: Work) -> None:
+        """Make the harness ready for a message; if that cannot be done now, the message is refused for now."""
         if not work.begins_turn:
             return
         try:
