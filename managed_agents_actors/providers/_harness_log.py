@@ -60,6 +60,11 @@ class HarnessLog:
         while self.unread > MOST_UNREAD:
             await self._moved.wait()
 
+    async def wait_until_read(self) -> None:
+        """Wait until the reader has taken all there is."""
+        while self.unread:
+            await self._moved.wait()
+
     def append(self, events: Sequence[Event]) -> None:
         """Write events down."""
         self._entries += events

@@ -40,6 +40,9 @@ MOST_CANCELLED: Final = 8
 # Seconds that stopping the service's work may take when the session ends here.
 STOP_BUDGET: Final = 5.0
 
+# Seconds that an interrupt waits for an actor whose handler is slow.
+READ_GRACE: Final = 1.0
+
 UNSETTLED: Final = "the harness could not be told that the calls of an earlier request are cancelled"
 
 INTERRUPTED: Final = Idled("terminated", "interrupted", None)
@@ -130,6 +133,9 @@ class HarnessSession:
         if self._handoffs.pending and not self._handoffs.abandoned:
             self._handoffs.abandoned = True
             self.log.say(INTERRUPTED)
+        with trio.move_on_after(READ_GRACE):
+            # Its caller goes on when the actor knows: calls that were handed off just before would start after it.
+            await self.log.wait_until_read()
         if self._stops_on_cancel:
             await self.stop_work()
 
