@@ -13,6 +13,7 @@ from typing import TypeAlias
 import managed_agents_actors as maa
 
 from .harness_reading import (
+    MOST_REFUSALS,
     Asked,
     asked,
     came_to_nothing,
@@ -82,17 +83,19 @@ def a_session_can_be_used_again(record: HarnessRecord) -> Iterator[str]:
 def what_may_be_accepted_is_not_sent_again(record: HarnessRecord) -> Iterator[str]:
     for held in record.sessions:
         repeated = 0
-        settling = [each for request in asked(held) for each in request.settling]
+        settled_for = {id(each): request for request in asked(held) for each in request.settling}
         for attempt, after in zip(held.attempts, held.attempts[1:], strict=False):
-            repeated += came_to_nothing(attempt)
+            # What settles a given-up request's calls is no invocation of its caller's: it is part of getting the next
+            # message out, goes with each attempt at that, and the harness takes it once.
+            request = settled_for.get(id(after))
             if attempt.messages != after.messages:
                 repeated = 0
                 continue
-            # What settles a given-up request's calls may be said until it is heard: the harness takes it once.
-            settles = any(after is each for each in settling) and not (attempt.status == 200 and is_whole(attempt))
+            repeated = (repeated if request is settled_for.get(id(attempt)) else 0) + came_to_nothing(attempt)
+            settles = request is not None and not (attempt.status == 200 and is_whole(attempt))
             if not (came_to_nothing(attempt) or was_refused(attempt) or settles):
                 yield f"{held.session_id}: after {_told(attempt)} the same was sent again"
-            if repeated > held.talk.invoke_retries:
+            if repeated > (held.talk.invoke_retries if request is None else MOST_REFUSALS - 1):
                 yield f"{held.session_id}: what came to nothing was repeated {repeated} times"
         sent: dict[str | None, int] = {}
         for place, attempt in enumerate(held.attempts):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import managed_agents_actors as maa
-from managed_agents_actors.testing import Call, EndStream, Fault, Step, ThrowInStream, call_tools, say
+from managed_agents_actors.testing import Call, EndStream, Fault, RefuseWith, Step, ThrowInStream, call_tools, say
 
 from . import harness_laws
 from .case import MANNERS
@@ -19,7 +19,7 @@ from .faults import Mishaps
 from .harness_case import HarnessCase, HarnessExchange, HarnessTalk, draw_harness_case
 from .harness_laws import HARNESS_LAWS, harness_violations
 from .harness_play import play_harness
-from .harness_reading import RESTARTED, TEXT_DELTA
+from .harness_reading import MOST_REFUSALS, RESTARTED, TEXT_DELTA
 from .harness_record import Attempt, HarnessLife, HarnessRecord, HeldHarness
 from .record import Event, Execution
 
@@ -265,6 +265,22 @@ def test_what_is_refused_or_comes_to_nothing_more_often_than_allowed_ends_a_requ
     assert harness_violations(record) == []
     _held(record).talk = replace(_held(record).talk, invoke_retries=2)
     assert _only("each_request_ends_as_the_wire_says")(record)
+
+
+def test_settling_is_repeated_as_a_message_is_and_not_for_ever() -> None:
+    refused = Fault(on="invoke_harness", action=RefuseWith(status=409), nth=2)
+    throttled = Fault(on="invoke_harness", action=ThrowInStream(), nth=3, times=3)
+    record = play_harness(case(refused, throttled, invoke_retries=0))
+    record.may_end_with = (maa.ConflictError,)
+    assert harness_violations(record) == []
+    attempts = _held(record).attempts
+    settling = [attempt for attempt in attempts if attempt.heard.thrown is not None]
+    assert [attempt.messages for attempt in settling] == [attempts[1].messages] * 3
+    for _ in range(MOST_REFUSALS - 1 - len(settling)):
+        attempts.insert(2, copy.deepcopy(attempts[2]))
+        assert _only("nothing_else_is_asked")(record)
+    attempts.insert(2, copy.deepcopy(attempts[2]))
+    assert _only("nothing_else_is_asked", "what_may_be_accepted_is_not_sent_again")(record)
 
 
 def test_only_a_message_whose_request_timed_out_may_arrive_late(record: HarnessRecord) -> None:
