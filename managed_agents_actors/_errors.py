@@ -15,6 +15,9 @@ the original as ``__cause__``. A message says what was seen, what was expected a
         UnresolvedRequiresAction(stop_reason)  SessionGone  SessionCrashed
       ProvisioningError(context)
       JournalError
+      StoreError
+      ArtifactError(exit_code, stderr, timed_out)
+        ArtifactNotFound
       RestartIntensityExceeded
       ActorGone  MailboxFull
       ToolError
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = [
     "APIError",
     "ActorGone",
+    "ArtifactError",
+    "ArtifactNotFound",
     "AuthenticationError",
     "ConfigurationError",
     "ConflictError",
@@ -51,6 +56,7 @@ __all__ = [
     "SessionError",
     "SessionGone",
     "SessionTimeout",
+    "StoreError",
     "StreamIdleTimeout",
     "StreamLost",
     "ToolError",
@@ -239,6 +245,32 @@ class ProvisioningError(ManagedAgentsError):
 
 class JournalError(ManagedAgentsError):
     """A tool journal cannot be read or written, or was told of a call's end before its beginning."""
+
+
+class ArtifactError(ManagedAgentsError):
+    """What a session's agent stores could not be listed, read, written or deleted.
+
+    Attributes:
+        exit_code: The exit code of the command that failed; ``None`` if no command did.
+        stderr: The end of what that command wrote to its standard error.
+        timed_out: Whether the command did not end in time.
+    """
+
+    def __init__(
+        self, message: str, *, exit_code: int | None = None, stderr: str = "", timed_out: bool = False
+    ) -> None:
+        self.exit_code = exit_code
+        self.stderr = stderr
+        self.timed_out = timed_out
+        super().__init__(message)
+
+
+class ArtifactNotFound(ArtifactError):
+    """There is no artifact of this name."""
+
+
+class StoreError(ManagedAgentsError):
+    """A provisioning store cannot be read or written."""
 
 
 class RestartIntensityExceeded(ManagedAgentsError):

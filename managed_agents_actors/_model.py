@@ -6,10 +6,11 @@ Provider events are not modelled here: they stay the raw dictionaries that were 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, TypeGuard
 
+from ._artifact import ArtifactStore
 from ._errors import ConfigurationError
 
 __all__ = [
@@ -269,6 +270,26 @@ class ToolContext(SessionInfo):
     tool_use_id: str
     attempt: int = 1
     thread_id: str | None = None
+    _open_artifacts: Callable[..., ArtifactStore] | None = field(default=None, repr=False, compare=False)
+
+    def artifacts(self, **options: Any) -> ArtifactStore:
+        """Open the store of what the agent of this call's session keeps; nothing is sent yet.
+
+        Args:
+            **options: The store's own: ``mount_dir`` of :class:`~managed_agents_actors.artifacts.ClaudeFiles`,
+                ``base_path`` and ``timeout`` of :class:`~managed_agents_actors.artifacts.AgentCoreSessionStorage`.
+
+        Raises:
+            ConfigurationError: The session's provider stores nothing, this context is of no session, or the value of
+                an option cannot be used.
+            TypeError: An option is unknown.
+        """
+        if self._open_artifacts is None:
+            raise ConfigurationError(
+                "this context has no artifacts: it was not made by a session. In a test, make the store yourself, with"
+                " managed_agents_actors.artifacts"
+            )
+        return self._open_artifacts(**options)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

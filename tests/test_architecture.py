@@ -22,13 +22,14 @@ ROOT = Path(__file__).parent.parent / PACKAGE
 # From the floor up. A room imports from rooms below its own layer, never from beside or above; the front door and
 # __main__ are the roof. `_errors` and `_model` name each other's types, so they share the floor.
 LAYERS: tuple[set[str], ...] = (
-    {"_errors", "_model"},
-    {"_config"},
+    {"_artifact", "_errors", "_model"},
+    {"_config", "_sqlite"},
     {"telemetry", "_protocol"},
     {"actors", "_http"},
     {"claude", "agentcore"},
-    {"providers", "artifacts"},
-    {"provisioning", "_session"},
+    {"artifacts", "provisioning"},
+    {"providers"},
+    {"_session"},
     {"agent_core"},
     {"host"},
     {"testing"},
@@ -52,11 +53,11 @@ THIRD_PARTY: dict[str, set[str] | None] = {
     "h11": {"_http", "testing"},
 }
 # The extras: imported inside functions only.
-LAZY = {"pydantic", "docstring_parser"}
+LAZY = {"pydantic", "docstring_parser", "yaml"}
 
 # The only modules of the standard library that the pure core may know: none of them can do I/O, tell time or draw.
-PURE_MODULES = {"__future__", "binascii", "collections", "copy", "dataclasses", "enum", "functools", "itertools"}
-PURE_MODULES |= {"json", "math", "re", "struct", "typing", "urllib.parse"}
+PURE_MODULES = {"__future__", "binascii", "collections", "copy", "dataclasses", "enum", "functools", "hashlib"}
+PURE_MODULES |= {"itertools", "json", "math", "re", "struct", "typing", "urllib.parse"}
 IMPURE_CALLS = {"open", "input", "print", "uuid1", "uuid4"}
 IMPURE_METHODS = {"now", "utcnow", "today", "uuid1", "uuid4"}
 
@@ -310,4 +311,4 @@ def test_importing_the_library_does_not_import_what_it_may_never_need() -> None:
     loaded = set(run.stdout.split())
     assert PACKAGE in loaded
     assert not loaded & {"botocore", "boto3", "pydantic", "docstring_parser", "aiohttp", f"{PACKAGE}.testing"}
-    assert not loaded & {"anyio._backends._asyncio", "anthropic", "pytest"}
+    assert not loaded & {"anyio._backends._asyncio", "anthropic", "pytest", "yaml"}
