@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias, TypeVar
 
 import httpx
 import trio
 
-from .._errors import AuthenticationError, ConfigurationError, TransportError
+from .._errors import AuthenticationError, ConfigurationError, ManagedAgentsError, TransportError
 from .._protocol.codec import decode_json
 from .body import ResponseBody
 from .credentials import Authenticate, Credential, Keyring, Outgoing
@@ -30,6 +30,7 @@ __all__ = ["Answer", "Call", "Exchange", "Incoming"]
 # A page of 1000 events whose tool outputs are at the platform's 100 000 characters is 100 MB; nothing is larger.
 MAX_BODY_BYTES: Final = 128 * 1024 * 1024
 MAX_ERROR_BYTES: Final = 64 * 1024  # of an error's body: any error object, the start of an HTML page
+BEGINNING_SECONDS: Final = 2.0  # for the first bytes of an answer that is refused whatever it says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +86,14 @@ class Answer:
     secrets: tuple[str, ...] = field(repr=False)
 
 
+@dataclass(slots=True)
+class _Course:
+    """How far a call has come: whose credentials it uses, and whether any attempt was given to the transport."""
+
+    keyring: Keyring
+    is_sent: bool = False
+
+
 T = TypeVar("T")
 Send: TypeAlias = Callable[[httpx.Request], Awaitable[httpx.Response]]
 
@@ -117,6 +126,12 @@ class Incoming:
         except httpx.HTTPError as exc:
             translate = stream_failure if self._call.own_connection else transport_failure
             raise translate(exc, str(self._call), secrets=self.secrets).error from exc
+
+    async def beginning(self) -> bytes:
+        """Wait a moment for the first bytes, for an answer that is refused whatever it says; ``b""`` if none come."""
+        with trio.move_on_after(BEGINNING_SECONDS), suppress(TransportError):
+            return await self.receive()
+        return b""
 
 
 class Exchange:
@@ -167,12 +182,12 @@ class Exchange:
             ProtocolError: The call was accepted but its answer is not a JSON object.
             TransportError: The exchange failed, or did not end in time.
         """
-        keyring = Keyring(self._authenticate)
+        course = _Course(Keyring(self._authenticate))
 
         async def attempt() -> Answer | Failure:
-            return await self._fetch(call, keyring, may_be_empty=may_be_empty)
+            return await self._fetch(call, course, may_be_empty=may_be_empty)
 
-        return await self._bounded(call, attempt)
+        return await self._bounded(call, course, attempt)
 
     @asynccontextmanager
     async def stream(self, call: Call) -> AsyncIterator[Incoming]:
@@ -182,27 +197,31 @@ class Exchange:
             APIError: The server refused.
             TransportError: The exchange failed, or its head did not come in time.
         """
-        keyring = Keyring(self._authenticate)
+        course = _Course(Keyring(self._authenticate))
 
         async def attempt() -> Incoming | Failure:
-            return await self._attempt(call, keyring)
+            return await self._attempt(call, course)
 
-        incoming = await self._bounded(call, attempt)
+        incoming = await self._bounded(call, course, attempt)
         try:
             yield incoming
         finally:
             await incoming.body.aclose()
 
-    async def _bounded(self, call: Call, attempt: Callable[[], Awaitable[T | Failure]]) -> T:
+    async def _bounded(self, call: Call, course: _Course, attempt: Callable[[], Awaitable[T | Failure]]) -> T:
         """Make attempts within the call's time."""
         policy = self._retry if call.retry else replace(self._retry, max_retries=0)
         with trio.move_on_after(math.inf if call.timeout is None else call.timeout):
             return await repeat(attempt, policy=policy, idempotent=call.idempotent)
+        if not course.is_sent:
+            raise TransportError(
+                f"{call} was not sent: its credential did not come within {call.timeout:g} s", request_sent=False
+            )
         raise TransportError(f"{call} did not finish within {call.timeout:g} s; whether it took effect is unknown")
 
-    async def _fetch(self, call: Call, keyring: Keyring, *, may_be_empty: bool) -> Answer | Failure:
+    async def _fetch(self, call: Call, course: _Course, *, may_be_empty: bool) -> Answer | Failure:
         """One attempt, its body included."""
-        incoming = await self._attempt(call, keyring)
+        incoming = await self._attempt(call, course)
         if isinstance(incoming, Failure):
             return incoming
         try:
@@ -218,21 +237,28 @@ class Exchange:
         status = incoming.body.response.status_code
         return Answer(status=status, headers=incoming.headers, data=data, value=value, secrets=incoming.secrets)
 
-    async def _attempt(self, call: Call, keyring: Keyring) -> Incoming | Failure:
+    async def _attempt(self, call: Call, course: _Course) -> Incoming | Failure:
         """One attempt up to the head of a success; a refused credential is replaced once, if there is another."""
         outgoing = self._outgoing(call)
-        credential = await keyring.give(outgoing)
-        outcome = await self._exchange(call, outgoing, credential)
+        credential = await course.keyring.give(outgoing)
+        outcome = await self._exchange(call, course, outgoing, credential)
         if isinstance(outcome, Failure) and isinstance(outcome.error, AuthenticationError):
-            fresh = await keyring.refresh(credential, outgoing, aged=outcome.aged)
+            try:
+                fresh = await course.keyring.refresh(credential, outgoing, aged=outcome.aged)
+            except ManagedAgentsError as exc:
+                exc.add_note(f"Another credential was asked for because the one before was refused: {outcome.error}")
+                raise
             if fresh is not None:
-                return await self._exchange(call, outgoing, fresh)
+                return await self._exchange(call, course, outgoing, fresh)
         return outcome
 
-    async def _exchange(self, call: Call, outgoing: Outgoing, credential: Credential) -> Incoming | Failure:
+    async def _exchange(
+        self, call: Call, course: _Course, outgoing: Outgoing, credential: Credential
+    ) -> Incoming | Failure:
         """One request, and the head of its answer; all of it if it is a refusal."""
         request = self._request(call, outgoing, credential)
         secrets = (*credential.secrets, *call.secrets)
+        course.is_sent = True
         try:
             body = ResponseBody(await self._send(request))
         except httpx.HTTPError as exc:
@@ -278,6 +304,8 @@ class Exchange:
 
 def _json_object(data: bytes) -> dict[str, Any] | str:
     """The object, or what was found in its place."""
+    if not data.strip():
+        return "empty"
     try:
         value = decode_json(data)
     except ValueError:

@@ -8,19 +8,21 @@ Source: Amazon Bedrock AgentCore, "InvokeHarness" and "Return of control"; Amazo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from .._model import Event, Terminal
+from .aws_events import UNRECOGNISED
 from .converse_blocks import (
     Block,
-    BlockKind,
     MessageBlocks,
     called,
     calls_of,
+    index_of,
     is_ours,
     result_blocks,
+    role_of,
     take_input,
     text_of,
 )
@@ -115,7 +117,7 @@ class Invocation:
         kind = str(event.get("type"))
         payload = event.get(kind)
         if kind.startswith(OUR_NAMES):
-            event, payload = {"type": "unrecognised", "unrecognised": {kind: payload}}, None
+            event, payload = {"type": UNRECOGNISED, UNRECOGNISED: {kind: payload}}, None
         events = [{**event, "id": self._next_id()}]
         if isinstance(payload, dict):
             events += [self._own(fact) for fact in self._read(kind, payload)]
@@ -125,15 +127,12 @@ class Invocation:
         """The body has ended in good order: give what follows from that, and how the invocation ended."""
         handed = self.perhaps_handed_off()
         message, self._message = self._message, None
-        if message is None or message.stop_reason is None:
-            return [], Truncated()
-        if message.role != "assistant":
+        if message is None or message.stop_reason is None or message.role != "assistant":
             return [], Truncated()
         if message.stop_reason == "tool_use":
-            calls = calls_of(message)
-            events = [self._own(called(block)) for block in calls if not is_ours(block)]
+            events = [self._own(called(block)) for block in calls_of(message) if not is_ours(block)]
             # After calls that are all its own the harness goes on by itself: that it did not was cut off.
-            return events, HandedOff(handed) if handed or not calls else Truncated()
+            return events, HandedOff(handed) if handed or not message.calls else Truncated()
         facts: list[Fact] = [called(block) for block in calls_of(message)]
         terminal = _TERMINALS.get(message.stop_reason, "terminated")
         return [self._own(fact) for fact in facts], Stopped(Idled(terminal, message.stop_reason, None))
@@ -172,13 +171,22 @@ class Invocation:
                 return iter(())
 
     def _start_message(self, payload: Mapping[str, Any]) -> Iterator[Fact]:
+        yield from self._leave()
+        self._begin(role_of(payload))
+
+    def _leave(self) -> Iterator[Fact]:
+        """Another message follows: finish the one before, whose calls the harness has served itself."""
         earlier = self._message
-        if earlier is not None and earlier.role == "assistant":
-            # Another message follows, so the harness has served these calls itself.
-            for block in calls_of(earlier):
-                self._served.add(block.tool_use_id)
-                yield called(block)
-        self._begin(str(payload.get("role")))
+        if earlier is None:
+            return
+        yield from self._close_all(earlier)
+        if earlier.role == "assistant":
+            yield from self._serve(calls_of(earlier))
+
+    def _serve(self, calls: list[Block]) -> Iterator[Fact]:
+        for block in calls:
+            self._served.add(block.tool_use_id)
+            yield called(block)
 
     def _begin(self, role: str) -> MessageBlocks:
         self._messages += 1
@@ -186,81 +194,103 @@ class Invocation:
         self._message = MessageBlocks(f"{self._number}.m{self._messages}", role)
         return self._message
 
-    def _current(self) -> MessageBlocks:
-        """The message that is being written; one whose beginning did not come is the assistant's."""
+    def _written(self, role: str = "assistant") -> Generator[Fact, None, MessageBlocks]:
+        """The message that is being written; after a stop that is another one, whose beginning did not come."""
         message = self._message
-        return self._begin("assistant") if message is None or message.stop_reason is not None else message
+        if message is not None and message.stop_reason is None:
+            return message
+        yield from self._leave()
+        return self._begin(role)
+
+    def _latest(self) -> MessageBlocks:
+        """The message that belated pieces belong to: they begin none, and may still damage one that has ended."""
+        return self._begin("assistant") if self._message is None else self._message
 
     def _start_block(self, payload: Mapping[str, Any]) -> Iterator[Fact]:
-        index, start = payload.get("contentBlockIndex"), payload.get("start")
-        if not isinstance(index, int) or not isinstance(start, dict):
+        index, start = index_of(payload), payload.get("start")
+        if not isinstance(start, dict):
             return
-        message = self._current()
-        message.open.pop(index, None)
         use, result = start.get("toolUse"), start.get("toolResult")
-        if isinstance(use, dict):
-            call_id, name = use.get("toolUseId"), use.get("name")
-            if not (isinstance(call_id, str) and call_id and isinstance(name, str) and name):
+        message = yield from self._written("user" if use is None and result is not None else "assistant")
+        yield from self._close(message, index)
+        if use is not None:
+            call_id, name = (text_of(use, "toolUseId"), text_of(use, "name")) if isinstance(use, dict) else (None, None)
+            if call_id is None or name is None:
                 yield Unrecognised("a toolUse block without a toolUseId or a name")
                 return
-            block = self._open(message, index, "tool_use")
-            block.tool_use_id, block.name = call_id, name
+            block = message.begin_call(index, call_id, name)
             block.type, block.server = text_of(use, "type"), text_of(use, "serverName")
-        elif isinstance(result, dict) and isinstance(result.get("toolUseId"), str):
-            block = self._open(message, index, "tool_result")
-            block.tool_use_id, block.status = result["toolUseId"], text_of(result, "status")
-
-    def _open(self, message: MessageBlocks, index: int, kind: BlockKind) -> Block:
-        block = Block(kind, len(message.blocks))
-        message.blocks.append(block)
-        message.open[index] = block
-        return block
+        elif isinstance(result, dict) and (call_id := text_of(result, "toolUseId")):
+            block = message.begin(index, "tool_result")
+            block.tool_use_id, block.status = call_id, text_of(result, "status")
 
     def _delta(self, payload: Mapping[str, Any]) -> Iterator[Fact]:
-        index, delta = payload.get("contentBlockIndex"), payload.get("delta")
-        if not isinstance(index, int) or not isinstance(delta, dict):
+        index, delta = index_of(payload), payload.get("delta")
+        if not isinstance(delta, dict) or "toolUse" in delta:
+            take_input(self._latest(), index, delta)
+        if not isinstance(delta, dict):
             return
-        message = self._current()
-        block = message.open.get(index)
-        text, use, results = delta.get("text"), delta.get("toolUse"), delta.get("toolResult")
         if isinstance(delta.get("reasoningContent"), dict):
-            if block is None or block.kind != "reasoning":
-                self._open(message, index, "reasoning")
-        elif isinstance(text, str) and text:
-            if block is not None and block.kind == "reasoning":
-                return  # text in a block of reasoning is reasoning
-            if block is None or block is not message.latest("text"):
-                block = self._open(message, index, "text")  # text is told in the order in which it comes
-            block.parts.append(text)
-            if message.role == "assistant":
-                yield PreviewText(message.id, block.number, text, starts=False)
-        elif isinstance(use, dict):
-            take_input(message, block, use.get("input"))
-        elif isinstance(results, list) and block is not None:
-            block.results += [item for item in results if isinstance(item, dict)]
+            yield from self._reason(index)
+        elif text := text_of(delta, "text"):
+            yield from self._say(index, text)
+        elif "toolResult" in delta:
+            block = self._latest().open.get(index)
+            pieces = delta["toolResult"] if isinstance(delta["toolResult"], list) else [delta["toolResult"]]
+            if block is not None and block.kind == "tool_result":
+                block.results += [piece for piece in pieces if isinstance(piece, dict)]
+
+    def _reason(self, index: int | None) -> Iterator[Fact]:
+        message = yield from self._written()
+        block = message.open.get(index)
+        if block is None or block.kind != "reasoning":
+            yield from self._close(message, index)
+            message.begin(index, "reasoning")
+
+    def _say(self, index: int | None, text: str) -> Iterator[Fact]:
+        message = yield from self._written()
+        block = message.open.get(index)
+        if block is not None and block.kind == "reasoning":
+            return  # text in a block of reasoning is reasoning
+        if block is not None and block.kind == "tool_result":
+            block.results.append({"text": text})
+            return
+        if block is None or not message.texts or block is not message.texts[-1]:
+            block = message.begin(index, "text")  # text is told in the order in which it comes
+        block.parts.append(text)
+        if message.role == "assistant":
+            yield PreviewText(message.id, block.number, text, starts=False)
 
     def _stop_block(self, payload: Mapping[str, Any]) -> Iterator[Fact]:
-        message, index = self._message, payload.get("contentBlockIndex")
-        block = message.open.pop(index, None) if message is not None and isinstance(index, int) else None
-        if block is not None and block.kind == "tool_result":
-            yield from self._result(block)
+        if self._message is not None:
+            yield from self._close(self._message, index_of(payload))
 
-    def _result(self, block: Block) -> Iterator[Fact]:
-        if block.tool_use_id in self._served:
-            yield Answered(block.tool_use_id, result_blocks(block.results), block.status == "error")
+    def _close_all(self, message: MessageBlocks) -> Iterator[Fact]:
+        for index in list(message.open):
+            yield from self._close(message, index)
+
+    def _close(self, message: MessageBlocks, index: int | None) -> Iterator[Fact]:
+        """The block at an index is finished, or another one takes its place."""
+        block = message.open.pop(index, None)
+        if block is None or block.kind != "tool_result":
+            return
+        call_id = block.tool_use_id
+        # A result that comes with its call: the harness has served it.
+        yield from self._serve(calls_of(message, call_id))
+        message.answered.add(call_id)
+        if call_id in self._served:
+            yield Answered(call_id, result_blocks(block.results), block.status == "error")
         else:
-            self._acknowledged.add(block.tool_use_id)  # the copy of a result of ours
+            self._acknowledged.add(call_id)  # the copy of a result of ours
 
     def _stop_message(self, payload: Mapping[str, Any]) -> Iterator[Fact]:
-        message = self._current()
-        for block in message.open.values():
-            if block.kind == "tool_result":
-                yield from self._result(block)
-        message.open.clear()
+        message = self._latest()
+        is_repeated = message.stop_reason is not None
+        yield from self._close_all(message)
         message.stop_reason = text_of(payload, "stopReason") or "unknown"
         self._stops += 1
-        texts = tuple(block.text for block in message.blocks if block.kind == "text")
-        if message.role == "assistant" and texts:
+        texts = tuple(block.text for block in message.texts)
+        if message.role == "assistant" and texts and not is_repeated:
             yield Said(texts)
 
 
@@ -275,7 +305,7 @@ def classify(event: Event) -> Fact:
         return Unrecognised(str(kind))
     match kind:
         case "messageStart":
-            return MODEL_REQUESTED if payload.get("role") == "assistant" else NOTHING
+            return MODEL_REQUESTED if role_of(payload) == "assistant" else NOTHING
         case "contentBlockStart" | "contentBlockDelta" | "contentBlockStop":
             return ACTIVITY
         case "messageStop" | "hookEvent":

@@ -20,8 +20,10 @@ __all__ = [
     "MessageBlocks",
     "called",
     "calls_of",
+    "index_of",
     "is_ours",
     "result_blocks",
+    "role_of",
     "take_input",
     "text_of",
 ]
@@ -58,25 +60,57 @@ class Block:
 
 @dataclass(slots=True)
 class MessageBlocks:
-    """A message that is being written, its blocks in the order in which they began."""
+    """A message that is being written.
+
+    Attributes:
+        id: Its id.
+        role: Whose it is.
+        texts: Its blocks of text, in the order in which they began.
+        calls: Its blocks of tool use, by the call's id; a call may begin more than once.
+        open: The blocks that are not finished, by their index; ``None`` is the place of one that came without.
+        answered: The calls whose result came within the message.
+        stop_reason: Why it ended, when it has.
+        lost_input: Whether a piece of input came that belongs to no call known.
+    """
 
     id: str
     role: str
-    blocks: list[Block] = field(default_factory=list)
-    open: dict[int, Block] = field(default_factory=dict)
+    texts: list[Block] = field(default_factory=list)
+    calls: dict[str, list[Block]] = field(default_factory=dict)
+    open: dict[int | None, Block] = field(default_factory=dict)
+    answered: set[str] = field(default_factory=set)
     stop_reason: str | None = None
-    lost_input: bool = False  # a piece of input came that belongs to no call known
+    lost_input: bool = False
+    _begun: int = 0
 
-    def latest(self, kind: BlockKind) -> Block | None:
-        """The block of this kind that began last."""
-        return next((block for block in reversed(self.blocks) if block.kind == kind), None)
+    def begin(self, index: int | None, kind: BlockKind) -> Block:
+        """Begin a block at an index."""
+        block = self.open[index] = Block(kind, self._begun)
+        self._begun += 1
+        if kind == "text":
+            self.texts.append(block)
+        return block
+
+    def begin_call(self, index: int | None, call_id: str, name: str) -> Block:
+        """Begin a block of tool use at an index."""
+        block = self.begin(index, "tool_use")
+        block.tool_use_id, block.name = call_id, name
+        if index is None:
+            block.problem = "the call began without an index, so that its input cannot be told from another's"
+        self.calls.setdefault(call_id, []).append(block)
+        return block
 
 
-def take_input(message: MessageBlocks, block: Block | None, piece: object) -> None:
+def take_input(message: MessageBlocks, index: int | None, delta: object) -> None:
     """Add a piece of input to its call. One that cannot be added damages the input, which is then not used."""
+    block = message.open.get(index)
     if block is None or block.kind != "tool_use":
-        message.lost_input = True
-    elif isinstance(piece, str):
+        # What has no form at all may have been input only where no other block is.
+        message.lost_input |= block is None or isinstance(delta, dict)
+        return
+    use = delta.get("toolUse") if isinstance(delta, dict) else None
+    piece = use.get("input") if isinstance(use, dict) else use
+    if isinstance(use, dict) and isinstance(piece, str):
         block.parts.append(piece)
     else:
         block.problem = f"a piece of the input is no text, but a {type(piece).__name__}"
@@ -88,21 +122,40 @@ def text_of(value: Mapping[str, Any], key: str) -> str | None:
     return found if isinstance(found, str) and found else None
 
 
-def calls_of(message: MessageBlocks) -> list[Block]:
-    """The tool blocks of a message, one per call: a block that begins once more replaces what it had, if it has any."""
-    found: dict[str, Block] = {}
-    for block in message.blocks:
-        if block.kind == "tool_use" and (block.tool_use_id not in found or _is_usable(block)):
-            found[block.tool_use_id] = block
+def index_of(payload: Mapping[str, Any]) -> int | None:
+    """Give the index of the block that an event is of; ``None`` if it says none."""
+    index = payload.get("contentBlockIndex")
+    return index if isinstance(index, int) and not isinstance(index, bool) else None
+
+
+def role_of(payload: Mapping[str, Any]) -> str:
+    """Give whose message begins; one that does not say is the assistant's, as one whose beginning did not come."""
+    return text_of(payload, "role") or "assistant"
+
+
+def calls_of(message: MessageBlocks, call_id: str | None = None) -> list[Block]:
+    """Give the calls of a message that have no result in it, or one of them.
+
+    One that began more than once is the last of its blocks whose input can be used, else the last that is damaged,
+    else the last.
+    """
+    ids = message.calls if call_id is None else message.calls.keys() & {call_id}
+    found = [_best(message.calls[each]) for each in ids if each not in message.answered]
     if message.lost_input:
-        for block in found.values():
-            if not block.parts:
+        for block in found:
+            if block.problem is None and not block.text.strip():
                 block.problem = "a piece of input came that belongs to no call"
-    return list(found.values())
+    return found
 
 
-def _is_usable(block: Block) -> bool:
-    return bool(block.parts) and called(block).problem is None
+def _best(blocks: list[Block]) -> Block:
+    return blocks[0] if len(blocks) == 1 else max(reversed(blocks), key=_worth)
+
+
+def _worth(block: Block) -> int:
+    if block.problem is None and not block.text.strip():
+        return 0
+    return 2 if called(block).problem is None else 1
 
 
 def is_ours(block: Block) -> bool:

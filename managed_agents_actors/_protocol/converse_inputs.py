@@ -6,7 +6,7 @@ Source: Amazon Bedrock AgentCore, "InvokeHarness" and "Return of control".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .._errors import ConfigurationError
@@ -14,11 +14,14 @@ from .._model import Content, ToolResult, ToolUse
 from .codec import encode_json, has_lone_surrogate, without_lone_surrogates
 from .content import content_blocks
 
-__all__ = ["CANCELLED", "resume_messages", "tool_result_blocks", "user_message"]
+__all__ = ["CANCELLED", "ID_REUSED", "resume_messages", "tool_result_blocks", "user_message"]
 
 # The service refuses empty text.
 NO_TEXT = "(no output)"
 CANCELLED = "The call was cancelled: the request it belonged to was given up."
+ID_REUSED = (
+    "The call was not run: its id is that of an earlier call with another name or input. Call again with a new id."
+)
 
 
 def user_message(content: Content) -> dict[str, Any]:
@@ -62,10 +65,28 @@ def resume_messages(calls: Sequence[tuple[ToolUse, ToolResult]]) -> list[dict[st
 
 
 def tool_result_blocks(result: ToolResult) -> list[dict[str, Any]]:
-    """Give a result's content as the service takes it: text only. What is no text goes as JSON text."""
-    texts = []
-    for block in result.content:
-        text = block.get("text") if block.get("type") == "text" else encode_json(dict(block)).decode()
-        if text:
-            texts.append({"text": without_lone_surrogates(text)})
-    return texts or [{"text": NO_TEXT}]
+    """Give a result's content as the service takes it: text only. What is no text goes as JSON text.
+
+    Raises:
+        ConfigurationError: Some of it is neither text nor JSON.
+    """
+    texts = [_text(block) for block in result.content]
+    return [{"text": without_lone_surrogates(text)} for text in texts if text] or [{"text": NO_TEXT}]
+
+
+def _text(block: object) -> str:
+    if not isinstance(block, Mapping):
+        raise ConfigurationError(
+            f"the content of a tool's result is made of blocks, and a {type(block).__name__} is none"
+        )
+    if block.get("type") == "text":
+        text = block.get("text")
+        if not isinstance(text, str):
+            raise ConfigurationError(f"a text block of a tool's result must hold text, not a {type(text).__name__}")
+        return text
+    try:
+        return encode_json(dict(block)).decode()
+    except ValueError as error:
+        raise ConfigurationError(
+            f"a {block.get('type')!r} block of a tool's result cannot be told to a harness as text: it is {error}"
+        ) from error

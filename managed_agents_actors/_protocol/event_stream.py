@@ -18,7 +18,6 @@ from .sse import DecodeFailure
 
 __all__ = [
     "MAX_HEADERS_BYTES",
-    "MAX_MESSAGE_BYTES",
     "MAX_PAYLOAD_BYTES",
     "EventStreamDecoder",
     "EventStreamMessage",
@@ -33,7 +32,6 @@ _PRELUDE: Final = Struct(">III")
 _CHECKSUM: Final = Struct(">I")
 _CHECKED_PRELUDE_BYTES: Final = 8  # the two lengths: what the prelude's own checksum covers
 _FRAMING_BYTES: Final = _PRELUDE.size + _CHECKSUM.size
-MAX_MESSAGE_BYTES: Final = _FRAMING_BYTES + MAX_HEADERS_BYTES + MAX_PAYLOAD_BYTES
 
 # The types of header values, by their number on the wire.
 _TRUE, _FALSE, _BYTE_ARRAY, _STRING, _UUID = 0, 1, 6, 7, 9
@@ -64,8 +62,7 @@ class EventStreamMessage(NamedTuple):
 class EventStreamDecoder:
     """Incremental decoder of one event stream."""
 
-    def __init__(self, *, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
-        self._max_message_bytes = max_message_bytes
+    def __init__(self) -> None:
         self._held = bytearray()  # one unfinished message, from its first byte
         self._needed = _PRELUDE.size  # the length of it at which there is something to look at
         self._known_headers: dict[bytes, dict[str, HeaderValue]] = {}
@@ -127,7 +124,8 @@ class EventStreamDecoder:
         payload = start + headers_length
         return EventStreamMessage(self._headers(data[start:payload]), data[payload:checked]), end
 
-    def _check_lengths(self, total: int, headers: int) -> None:
+    @staticmethod
+    def _check_lengths(total: int, headers: int) -> None:
         """Refuse, before any of it is held, what cannot be a message or would be too large a one."""
         payload = total - headers - _FRAMING_BYTES
         if payload < 0:
@@ -136,8 +134,6 @@ class EventStreamDecoder:
             raise _Malformed(f"the headers of an event-stream message exceed {MAX_HEADERS_BYTES} bytes: {headers}")
         if payload > MAX_PAYLOAD_BYTES:
             raise _Malformed(f"the payload of an event-stream message exceeds {MAX_PAYLOAD_BYTES} bytes: {payload}")
-        if total > self._max_message_bytes:
-            raise _Malformed(f"an event-stream message exceeds {self._max_message_bytes} bytes: {total}")
 
     def _headers(self, block: bytes) -> dict[str, HeaderValue]:
         """The headers of one block, which most often is one that was seen before."""

@@ -1,7 +1,7 @@
 """The calls that a harness has handed off in the turn in progress, and the results that go back to it.
 
-A harness may hand a call off once more: one that has a result is answered with it and never run again. Decides what
-to answer; sends nothing.
+A harness may hand a call off once more: one that has a result is answered with it and never run again. Another call of
+the same id is refused: who ran it, or answered it, could not tell the two apart. Decides what to answer; sends nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 from .._model import ToolResult, ToolUse
-from .converse_inputs import CANCELLED
+from .converse_inputs import CANCELLED, ID_REUSED
 from .facts import Called
 
 Handing: TypeAlias = Literal["ask", "repeat", "nothing"]
@@ -65,6 +65,8 @@ class Handoffs:
         if not named:
             # Several were answered at once, and the harness takes them one by one.
             named = {call_id: use for call_id, (use, _) in self._answered.items() if call_id not in self.acknowledged}
+        for use in named.values():
+            self._refuse_if_reused(use)
         self.pending, self._doubtful, self.abandoned = named, [], False
         if not named:
             return "nothing"
@@ -74,6 +76,12 @@ class Handoffs:
         calls_named = frozenset(named)
         self._repeats[calls_named] += 1
         return "repeat" if self._repeats[calls_named] <= MAX_REPEATS else "nothing"
+
+    def _refuse_if_reused(self, use: ToolUse) -> None:
+        before, _ = self._answered.get(use.id, (use, None))
+        # A repetition need not say the input again.
+        if use.name != before.name or (use.input and use.input != before.input):
+            self._answered[use.id] = (use, _error(use.id, ID_REUSED))
 
     def unanswered(self, calls: Sequence[Called]) -> list[Called]:
         """Give the calls that have no result yet."""
@@ -92,11 +100,7 @@ class Handoffs:
 
     def answers(self) -> list[tuple[ToolUse, ToolResult]]:
         """Give the calls that are waited for with their results; those without one are told to be cancelled."""
-        cancelled = ({"type": "text", "text": CANCELLED},)
-        return [
-            self._answered.get(call_id, (use, ToolResult(tool_use_id=call_id, content=cancelled, is_error=True)))
-            for call_id, use in self.pending.items()
-        ]
+        return [self._answered.get(call_id, (use, _error(call_id, CANCELLED))) for call_id, use in self.pending.items()]
 
     def taken(self) -> None:
         """The harness has the answers, as far as can be known: it has not yet gone on with them to an end."""
@@ -123,3 +127,7 @@ class Handoffs:
             self.pending = self._doubtful.pop()
         self.abandoned = True
         return bool(self.pending)
+
+
+def _error(call_id: str, text: str) -> ToolResult:
+    return ToolResult(tool_use_id=call_id, content=({"type": "text", "text": text},), is_error=True)

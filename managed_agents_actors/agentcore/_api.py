@@ -14,6 +14,7 @@ from .._http.checks import check_seconds
 from .._http.errors import unusable
 from .._http.exchange import Call, Exchange
 from ._loading import LARGE_BYTES, Aws, loaded, run_in_thread
+from ._secrets import secrets_in
 from ._stream import CONTENT_TYPE, HarnessStream, check_is_stream
 
 __all__ = ["Api", "Plane"]
@@ -22,10 +23,6 @@ Plane: TypeAlias = Literal["data", "control"]
 
 # What a value costs to encode beside its text, in characters: a message is a dozen values and takes 28 µs.
 VALUE_WEIGHT: Final = 64
-
-# Members that hold the credentials of what a harness connects to, whatever their keys are.
-# Source: Bedrock AgentCore API, HarnessRemoteMcpConfig, EnvironmentVariablesMap, OAuthCredentialProvider.
-_SECRET_MAPS: Final = frozenset({"headers", "environmentVariables", "customParameters"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +45,12 @@ class Api:
         Raises:
             ConfigurationError: The parameters are not what the operation takes; nothing was sent.
             APIError: The service refused.
+            ProtocolError: It accepted the call, but its answer has another form, or is empty where it must not be.
             TransportError: The exchange failed, or did not end in time.
         """
         aws = await loaded()
         call = await _call(aws, operation, parameters, idempotent=True, timeout=self.timeout)
-        answer = await self.exchanges[plane].answer(call, may_be_empty=True)
+        answer = await self.exchanges[plane].answer(call, may_be_empty=aws.models.may_answer_nothing(operation))
         try:
             return aws.models.answer(operation, answer.status, answer.headers, answer.data or b"{}")
         except ValueError as exc:
@@ -105,7 +103,7 @@ async def _call(aws: Aws, operation: str, parameters: Mapping[str, Any], **optio
         query=parts.query,
         headers=headers,
         body=parts.body,
-        secrets=tuple(_secrets_in(parameters)),
+        secrets=secrets_in(parameters),
         **options,
     )
 
@@ -118,15 +116,6 @@ def _is_large(parameters: Mapping[str, Any]) -> bool:
         if weight > LARGE_BYTES:
             return True
     return False
-
-
-def _secrets_in(parameters: Mapping[str, Any]) -> Iterator[str]:
-    for value in _values(parameters):
-        if isinstance(value, Mapping):
-            for name in _SECRET_MAPS & value.keys():
-                members = value[name]
-                if isinstance(members, Mapping):
-                    yield from (member for member in members.values() if isinstance(member, str))
 
 
 def _values(parameters: Mapping[str, Any]) -> Iterator[Any]:

@@ -91,6 +91,11 @@ class AgentCoreClient(Waits, Invocations):
     def __repr__(self) -> str:
         return f"AgentCoreClient(region={self.region!r}, endpoint_url={self._urls['data']!r})"
 
+    @property
+    def control_endpoint_url(self) -> str:
+        """Where the control plane is."""
+        return self._urls["control"]
+
     async def __aenter__(self) -> Self:
         return self
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
@@ -39,19 +39,20 @@ class CommandResult:
 
 
 async def read_command(stream: HarnessStream, on_output: OnOutput | None) -> CommandResult:
-    """Read a command's events to their end.
+    """Read a command's events to its end. What becomes of the stream after that changes nothing.
 
     Raises:
         ProtocolError: The end is not of its documented form.
         TruncatedStream: The stream ended before the command's end was told.
     """
     outputs: dict[OutputName, list[str]] = {"stdout": [], "stderr": []}
-    ended: dict[str, Any] | None = None
     while True:
         try:
             batch = await stream.receive_batch()
         except trio.EndOfChannel:
-            break
+            raise TruncatedStream(
+                "the command's stream ended without its exit code; whether it still runs is unknown"
+            ) from None
         for event in batch:
             chunk = _chunk(event)
             for name in OUTPUTS:
@@ -60,9 +61,10 @@ async def read_command(stream: HarnessStream, on_output: OnOutput | None) -> Com
                     outputs[name].append(text)
                     await _tell(on_output, name, text)
             if "contentStop" in chunk:
-                ended = _member(chunk, "contentStop")
-    if ended is None:
-        raise TruncatedStream("the command's stream ended without its exit code; whether it still runs is unknown")
+                return _result(outputs, _member(chunk, "contentStop"))
+
+
+def _result(outputs: Mapping[OutputName, list[str]], ended: Mapping[str, Any]) -> CommandResult:
     code, status = ended.get("exitCode"), ended.get("status")
     if not isinstance(code, int) or isinstance(code, bool) or not isinstance(status, str):
         raise unusable("the end of the command has no exit code or no status", ascii(ended).encode())

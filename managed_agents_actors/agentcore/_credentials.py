@@ -1,7 +1,7 @@
 """Whose keys sign a request, and the signature of each attempt. No waiting for credentials on the event loop.
 
 Credentials that cannot run out are asked for once. Those that can are asked for again, in a thread, when their end is
-near or when the server refused them; one task asks, whatever the number of calls.
+near or when the server refused them; one task asks, whatever the number of calls, and all who waited have its outcome.
 """
 
 from __future__ import annotations
@@ -62,6 +62,16 @@ class Keys:
         return (self.access_key, self.secret_key, self.token or "")
 
 
+class _Asking:
+    """Credentials that are being asked for, and what came of it: keys, an error or, cut short, neither."""
+
+    def __init__(self, refused: tuple[str, ...]) -> None:
+        self.refused = refused
+        self.over = trio.Event()
+        self.keys: Keys | None = None
+        self.error: ConfigurationError | TransportError | None = None
+
+
 class CredentialSource:
     """Gives the current keys.
 
@@ -81,7 +91,7 @@ class CredentialSource:
         self._is_chain = given is None
         self._find_again = functools.partial(_find, profile, region)
         self._keys: Keys | None = None
-        self._lock = trio.Lock()
+        self._asking: _Asking | None = None
         self._limiter = trio.CapacityLimiter(THREADS)
 
     def __repr__(self) -> str:
@@ -99,16 +109,21 @@ class CredentialSource:
         """
         if self._fixed is not None:
             return self._fixed
-        current = await self._at_hand()
-        if current is not None and current.key != refused:
-            return current
-        async with self._lock:
-            current = await self._at_hand(locked=True)
-            if current is None or current.key == refused:
-                current = await self._ask(again=current is not None and self._is_chain)
-            return current
+        while True:
+            current = await self._at_hand()
+            if current is not None and current.key != refused:
+                return current
+            asking = self._asking
+            if asking is None:
+                return await self._ask(refused, again=current is not None and self._is_chain)
+            await asking.over.wait()
+            if asking.error is not None:
+                raise _same(asking.error) from asking.error.__cause__
+            # Keys that were refused serve nobody, unless others were asked for and these are all there are.
+            if asking.keys is not None and (asking.keys.key != refused or asking.refused == refused):
+                return asking.keys
 
-    async def _at_hand(self, *, locked: bool = False) -> Keys | None:
+    async def _at_hand(self) -> Keys | None:
         """The keys that need no waiting; ``None`` if there are none."""
         provider = self._provider
         if provider is None:
@@ -121,17 +136,29 @@ class CredentialSource:
         if not refresh_needed():
             return self._keys
         # Another task is asking already, and the old ones will do until it has an answer.
-        others_ask = self._lock.locked() and not locked
-        return self._keys if others_ask and not refresh_needed(MANDATORY_REFRESH_SECONDS) else None
+        return self._keys if self._asking is not None and not refresh_needed(MANDATORY_REFRESH_SECONDS) else None
 
-    async def _ask(self, *, again: bool) -> Keys:
+    async def _ask(self, refused: tuple[str, ...], *, again: bool) -> Keys:
+        """Ask, for all who wait meanwhile. Cut short, it has no outcome, and one of them asks."""
+        self._asking = asking = _Asking(refused)
+        try:
+            asking.keys = await self._fetch(again=again)
+            return asking.keys
+        except (ConfigurationError, TransportError) as exc:
+            asking.error = exc
+            raise
+        finally:
+            self._asking = None
+            asking.over.set()
+
+    async def _fetch(self, *, again: bool) -> Keys:
         """Ask the provider, or look for another one, in a thread."""
         aws = await loaded()
         provider = None if again else self._provider
 
         def ask() -> tuple[Any, Any]:
             found = self._find_again(aws) if provider is None else provider
-            return found, found.get_frozen_credentials()
+            return found, aws.freeze(found)
 
         try:
             found, frozen = await trio.to_thread.run_sync(ask, limiter=self._limiter, abandon_on_cancel=True)
@@ -164,6 +191,13 @@ class Signer:
         signature = headers["authorization"].rpartition("Signature=")[2]
         token = (keys.token,) if keys.token else ()
         return Credential(headers=headers, secrets=(keys.secret_key, signature, *token), key=keys.key)
+
+
+def _same(error: ConfigurationError | TransportError) -> ConfigurationError | TransportError:
+    """The error for another task: one exception cannot be raised in two."""
+    if isinstance(error, TransportError):
+        return TransportError(str(error), request_sent=error.request_sent)
+    return ConfigurationError(str(error))
 
 
 def _find(profile: str | None, region: str, aws: Any) -> Any:

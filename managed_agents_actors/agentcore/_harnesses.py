@@ -99,16 +99,18 @@ class Harnesses:
     async def _all(self, operation: str, rows_key: str, parameters: Answer) -> list[Answer]:
         """Read a listing to its end. The tokens are the service's and are not trusted: it ends, or says why not."""
         rows: list[Answer] = []
-        followed = {parameters.get("nextToken")}
+        followed: set[str | None] = set()
         for _ in range(MAX_PAGES):
             page = await self._control(operation, parameters)
-            rows += page.get(rows_key) or ()
+            followed.add(parameters.get("nextToken"))
+            if rows_key not in page:
+                raise ProtocolError(f"{operation} answered without {rows_key}, which every page has")
+            rows += page[rows_key]
             token = page.get("nextToken")
             if not token:
                 return rows
             if token in followed:
                 # Rows could be missing; who looks for a name among them must not take that for its absence.
                 raise ProtocolError(f"{operation} gave the same nextToken twice", permanent=True)
-            followed.add(token)
             parameters = {**parameters, "nextToken": token}
         raise ProtocolError(f"{operation} went on after {MAX_PAGES} pages", permanent=True)

@@ -55,7 +55,7 @@ class Invocations:
             idle_timeout: The longest silence in seconds; default: the client's. A command may be silent for as long
                 as it runs.
             **parameters: boto3's; ``agentRuntimeArn``, which may be a harness's ARN, and ``body`` are required.
-                Without ``runtimeSessionId`` it runs in a new session.
+                Without ``runtimeSessionId`` (33 to 100 characters) it runs in a new session.
 
         Raises:
             ConfigurationError: The parameters are not what the operation takes; nothing was sent.
@@ -80,7 +80,7 @@ class Invocations:
 
         Args:
             arn: The harness's or the runtime's ARN.
-            session_id: The session: 33 characters or more.
+            session_id: The session: 33 to 100 characters.
             command: The command, up to 65 536 characters.
             timeout: Seconds until the service ends it, 1 to 3600.
             qualifier: The endpoint; default: ``DEFAULT``.
@@ -89,7 +89,8 @@ class Invocations:
         Raises:
             ConfigurationError: An argument is not what the operation takes; nothing was sent.
             APIError: The service refused, or reported that it could not run the command.
-            TruncatedStream: The stream ended before the command's end was told.
+            TruncatedStream: The stream ended before the command's end was told. What becomes of it afterwards is
+                of no interest.
             TransportError: The exchange failed.
         """
         if not isinstance(timeout, int) or isinstance(timeout, bool) or not 1 <= timeout <= MAX_COMMAND_SECONDS:

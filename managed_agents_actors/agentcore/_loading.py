@@ -30,6 +30,7 @@ class Aws(NamedTuple):
     models: Models
     sign: Callable[..., dict[str, str]]
     find_credentials: Callable[[str | None, str], Any]
+    freeze: Callable[[Any], Any]
     is_plain: Callable[[Any], bool]
 
 
@@ -51,9 +52,9 @@ def load() -> Aws:
     with _lock:
         if _aws is None:
             from ._aws.models import Models
-            from ._aws.signing import find_credentials, is_plain, sign
+            from ._aws.signing import find_credentials, freeze, is_plain, sign
 
-            _aws = Aws(Models(), sign, find_credentials, is_plain)
+            _aws = Aws(Models(), sign, find_credentials, freeze, is_plain)
         return _aws
 
 

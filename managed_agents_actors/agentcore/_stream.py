@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -17,25 +18,59 @@ __all__ = ["CONTENT_TYPE", "HarnessStream", "check_is_stream"]
 
 CONTENT_TYPE: Final = "application/vnd.amazon.eventstream"
 
-# The status each exception has where it answers a request. Source: Bedrock AgentCore API, data types.
+# The events that this library reads: one that is damaged ends its stream, while others are passed on as they are.
+# Source: Bedrock AgentCore API, InvokeHarnessStreamOutput, InvokeAgentRuntimeCommandStreamOutput and its ResponseChunk.
+_EVENTS: Final = frozenset(
+    {
+        "messageStart",
+        "contentBlockStart",
+        "contentBlockDelta",
+        "contentBlockStop",
+        "messageStop",
+        "metadata",
+        "hookEvent",
+        "chunk",
+        "contentStart",
+        "contentDelta",
+        "contentStop",
+    }
+)
+
+# The status each exception has where it answers a request. Source: Bedrock AgentCore API and Bedrock Runtime API, data
+# types; AgentCore reports what a model's provider said, too.
 _STATUS: Final = {
     "validationException": 400,
     "unauthorizedException": 401,
     "serviceQuotaExceededException": 402,
     "accessDeniedException": 403,
     "resourceNotFoundException": 404,
+    "modelTimeoutException": 408,
     "conflictException": 409,
     "retryableConflictException": 409,
     "runtimeClientError": 424,
+    "modelErrorException": 424,
+    "modelStreamErrorException": 424,
+    "modelNotReadyException": 429,
+    "throttledException": 429,
     "throttlingException": 429,
+    "tooManyRequestsException": 429,
     "internalServerException": 500,
+    "serviceException": 500,
+    "serviceUnavailableException": 503,
 }
 _UNKNOWN_STATUS: Final = 200  # of the response it came in
+_THROTTLED_STATUS: Final = 429
+
+# What a model's provider reports comes as this exception, with what it is only in its text, such as "An error occurred
+# (ThrottlingException) when calling the ConverseStream operation: Too many requests".
+_RELAYED: Final = "runtimeClientError"
+_THROTTLED: Final = re.compile(r"\((?:throttl\w*|toomanyrequests\w*)\)|\btoo many requests\b", re.IGNORECASE)
 
 
 class HarnessStream(EventChannel):
     """The events of one invocation, ``{"type": name, name: members}``, in the order the service sent them.
 
+    A message that is no such event, such as a keep-alive, comes as ``{"type": "unrecognised", "unrecognised": …}``.
     It ends once: with ``trio.EndOfChannel`` when the service closed it between two events, which says nothing about
     the turn, or with an error, after all the events that came before it. A body that ends within an event is a
     ``TruncatedStream``.
@@ -53,7 +88,7 @@ class HarnessStream(EventChannel):
     def _decode(self, chunk: bytes) -> Iterator[Event | StreamEnd]:
         secrets = self._source.secrets
         for message in self._decoder.feed(chunk):
-            item = message if isinstance(message, DecodeFailure) else read_event(message)
+            item = message if isinstance(message, DecodeFailure) else read_event(message, known=_EVENTS)
             if isinstance(item, DecodeFailure):
                 yield unusable(item.message, item.raw, secrets=secrets)
             elif isinstance(item, StreamException):
@@ -64,11 +99,12 @@ class HarnessStream(EventChannel):
     def _error(self, exception: StreamException) -> StreamEnd:
         # Errors of the transport are spelt with a capital.
         name = exception.type[:1].lower() + exception.type[1:]
+        throttled = name == _RELAYED and _THROTTLED.search(exception.message)
         return stream_exception(
             exception.type,
             exception.message,
             exception.payload,
-            status=_STATUS.get(name, _UNKNOWN_STATUS),
+            status=_THROTTLED_STATUS if throttled else _STATUS.get(name, _UNKNOWN_STATUS),
             request_id=self.headers.get("x-amzn-requestid"),
             secrets=self._source.secrets,
         )
@@ -89,7 +125,8 @@ async def check_is_stream(incoming: Incoming) -> None:
         ProtocolError: It is no event stream.
     """
     kind = incoming.headers.get("content-type", "")
-    if kind.partition(";")[0].strip().lower() != CONTENT_TYPE:
-        excerpt = await incoming.receive()
-        answer = f"with {kind}" if kind else "without a content type"
-        raise unusable(f"an event stream was asked for and answered {answer}", excerpt, secrets=incoming.secrets)
+    if kind.partition(";")[0].strip().lower() == CONTENT_TYPE:
+        return
+    answer = f"with {kind}" if kind else "without a content type"
+    excerpt = await incoming.beginning()
+    raise unusable(f"an event stream was asked for and answered {answer}", excerpt, secrets=incoming.secrets)

@@ -39,6 +39,17 @@ class Authenticator:
 
     async def __call__(self, _: Outgoing) -> Credential:
         """Give the headers for one attempt."""
+        key = await self.current_key()
+        header = {"authorization": f"Bearer {key}"} if self.scheme == "bearer" else {"x-api-key": key}
+        return Credential(headers=header, secrets=(key,))
+
+    async def current_key(self) -> str:
+        """Give the key, or ask for it.
+
+        Raises:
+            ConfigurationError: It can be none.
+            TransportError: It could not be asked for; nothing was sent.
+        """
         key: Any = self.api_key
         if callable(key):
             try:
@@ -49,8 +60,8 @@ class Authenticator:
                 # Whatever it asks may be out of reach for a while; nothing was sent, so a session may try again.
                 raise TransportError(f"api_key= failed with {type(exc).__name__}", request_sent=False) from exc
             _check_key(key)
-        header = {"authorization": f"Bearer {key}"} if self.scheme == "bearer" else {"x-api-key": key}
-        return Credential(headers=header, secrets=(key,))
+        found: str = key
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
+
+import trio
 
 from .._config import given, setting
 from .._http.checks import check_retries, check_seconds
@@ -12,10 +15,13 @@ from .._http.retry import RetryPolicy
 from .._http.sender import HTTPClient, HTTPTransport, Sender
 from .._http.url import base_url_of
 from ._api import Api, ApiKey, Authenticator
+from ._checks import check_text
 from ._files import Files
 from ._resources import Agents, Environments, Sessions
 
 __all__ = ["ClaudeClient"]
+
+ACCOUNT_CHARS: Final = 16  # 64 bits tell apart whatever accounts one application has, and give no key away
 
 
 class ClaudeClient:
@@ -39,8 +45,10 @@ class ClaudeClient:
         max_retries: How often a call that failed is repeated, where repeating is safe.
         transport: Sends the requests instead of ours; closed with the client.
         http_client: An application's own client, which sends the requests and stays open.
+        account: What a provisioning store calls the account that the key is of; see :meth:`account_digest`.
 
     Attributes:
+        base_url: Where the API is.
         agents: Agents and their versions.
         environments: Environments.
         sessions: Sessions, their events and their resources.
@@ -65,18 +73,22 @@ class ClaudeClient:
         max_retries: int = 2,
         transport: HTTPTransport | None = None,
         http_client: HTTPClient | None = None,
+        account: str | None = None,
     ) -> None:
         check_seconds(timeout=timeout, connect_timeout=connect_timeout, idle_timeout=idle_timeout)
         check_retries(max_retries)
-        authenticator = Authenticator(
+        if account is not None:
+            check_text("account", account)
+        self._account = account
+        self._authenticator = Authenticator(
             api_key=setting("api_key", given(api_key)), scheme=setting("auth_scheme", given(auth_scheme))
         )
-        self._base_url = base_url_of(setting("base_url", given(base_url)))
-        self._sender = Sender(self._base_url, transport=transport, http_client=http_client)
+        self.base_url = base_url_of(setting("base_url", given(base_url)))
+        self._sender = Sender(self.base_url, transport=transport, http_client=http_client)
         self._exchange = Exchange(
-            base_url=self._base_url,
+            base_url=self.base_url,
             send=self._sender,
-            authenticate=authenticator,
+            authenticate=self._authenticator,
             connect_timeout=connect_timeout,
             retry=RetryPolicy(max_retries=max_retries),
         )
@@ -94,7 +106,7 @@ class ClaudeClient:
         self.files = Files(api)
 
     def __repr__(self) -> str:
-        return f"ClaudeClient(base_url={self._base_url!r})"
+        return f"ClaudeClient(base_url={self.base_url!r})"
 
     async def __aenter__(self) -> Self:
         return self
@@ -108,3 +120,19 @@ class ClaudeClient:
         """Close idle connections and refuse further calls. Those under way end by themselves."""
         self._exchange.close()
         await self._sender.aclose()
+
+    async def account_digest(self) -> str:
+        """Give what tells this client's account from others in a provisioning store, as 16 hexadecimal digits.
+
+        It is made of ``base_url`` and ``account``, or, if none was given, of the current key: two accounts may share a
+        store. A key that was replaced then counts as another account: agents and environments are found again by their
+        names, but tags have to be set again. Give ``account`` where keys are replaced, or made for an hour.
+
+        Raises:
+            ConfigurationError: What ``api_key`` gave cannot be a key.
+            TransportError: ``api_key`` failed.
+        """
+        await trio.lowlevel.checkpoint()
+        of = "key" if self._account is None else "account"
+        value = await self._authenticator.current_key() if self._account is None else self._account
+        return hashlib.sha256("\0".join((self.base_url, of, value)).encode()).hexdigest()[:ACCOUNT_CHARS]

@@ -103,5 +103,5 @@ async def _check_is_stream(incoming: Incoming) -> None:
     if incoming.body.response.status_code == NO_CONTENT:
         raise unusable("the event stream was answered with nothing (204)", b"", secrets=incoming.secrets)
     if kind and not kind.lower().startswith("text/event-stream"):
-        excerpt = await incoming.receive()
+        excerpt = await incoming.beginning()
         raise unusable(f"the event stream was answered with {kind}", excerpt, secrets=incoming.secrets)

@@ -30,6 +30,10 @@ class Log:
         """Give a logger with more values bound."""
         return Log(self._logger.bind(**values))
 
+    def debug(self, event: str, **values: Any) -> None:
+        """Tell of a step on the way, of interest to whoever looks for what holds something up."""
+        self._tell("debug", event, values)
+
     def info(self, event: str, **values: Any) -> None:
         """Tell of something that happened as it should, or that was dealt with."""
         self._tell("info", event, values)

@@ -125,6 +125,43 @@ async def test_an_answer_of_another_form_is_a_protocol_error(reply: Make, body: 
     assert caught.value.raw == body.encode()
 
 
+@pytest.mark.parametrize(
+    ("act", "what"),
+    [
+        (lambda client: client.list_all_harnesses(), "GET /harnesses was accepted, but its answer is empty"),
+        (
+            lambda client: client.list_harness_versions(harnessId=HARNESS_ID),
+            f"GET /harnesses/{HARNESS_ID}/versions was",
+        ),
+        (CALLS["get"], f"GET /harnesses/{HARNESS_ID} was accepted"),
+        (CALLS["create"], "POST /harnesses was accepted"),
+    ],
+)
+async def test_an_empty_answer_is_a_protocol_error_where_something_is_required(
+    reply: Make, act: Act, what: str
+) -> None:
+    async with open_wire() as wire:
+        wire.replies = [reply("")]
+        with pytest.raises(errors.ProtocolError, match=what):
+            await act(client_of(wire))
+
+
+@pytest.mark.parametrize("name", ["delete", "stop"])
+async def test_an_empty_answer_is_one_where_nothing_is_required(reply: Make, name: str) -> None:
+    async with open_wire() as wire:
+        wire.replies = [reply("")]
+        answer = await CALLS[name](client_of(wire))
+    assert answer in ({}, {"statusCode": 200})
+
+
+async def test_a_page_without_rows_is_no_empty_page(reply: Make) -> None:
+    """Who looks for a name among the rows must not take it for the name's absence."""
+    async with open_wire() as wire:
+        wire.replies = [reply('{"harnesses": [], "nextToken": "t"}'), reply("{}")]
+        with pytest.raises(errors.ProtocolError, match="ListHarnesses answered without harnesses"):
+            await client_of(wire).list_all_harnesses()
+
+
 async def test_a_call_is_bounded(autojump_clock: Any) -> None:
     async def hang(peer: Any) -> None:
         await peer.more()
@@ -212,7 +249,8 @@ class CancelledAt:
 
 @pytest.mark.parametrize("name", WAITS)
 async def test_it_can_be_cancelled_at_each_await(reply: Make, name: str, autojump_clock: Any) -> None:
-    harness = reply(json.dumps({"harness": {"status": "CREATING"}, "endpoint": {"status": "CREATING"}}))
+    rows = {"harness": {"status": "CREATING"}, "endpoint": {"status": "CREATING"}, "harnesses": []}
+    harness = reply(json.dumps(rows))
     streams = name in {"invoke", "command"}
     count, finished = 0, False
     while not finished and count < 60:
@@ -235,6 +273,81 @@ async def test_it_can_be_cancelled_at_each_await(reply: Make, name: str, autojum
                 wire.replies = [harness]
                 await client.get_harness(harnessId=HARNESS_ID)
     assert count > 3
+
+
+def tool(url: str, **headers: str) -> dict[str, Any]:
+    return {"type": "remote_mcp", "config": {"remoteMcp": {"url": url, "headers": headers}}}
+
+
+def model(**members: Any) -> dict[str, Any]:
+    return {"model": {"liteLlmModelConfig": {"modelId": "m", **members}}}
+
+
+# What a call is given, and what of it must not be shown when the service says it again.
+CREDENTIALS: list[tuple[dict[str, Any], list[str]]] = [
+    ({"tools": [tool("http://m", Authorization="Bearer mcp-0123456789")]}, ["mcp-0123456789"]),
+    ({"tools": [tool("https://me:pw-123@m/x?token=tok-12345&region=us-east-1#frag-12345")]}, ["pw-123", "tok-12345"]),
+    ({"tools": [tool("https://m/api/0123456789abcdef01/sse?k=a%2Fb%3D12345")]}, ["0123456789abcdef01", "a/b=12345"]),
+    (model(apiBase="https://m/?key=base-12345"), ["base-12345"]),
+    (model(additionalParams={"api_key": "sk-123456", "deep": [{"auth": ["hunter"]}]}), ["sk-123456", "hunter"]),
+    ({"environmentVariables": {"DB": "pg://u:pw-12345@h", "API_TOKEN": "opensesame"}}, ["pw-12345", "opensesame"]),
+]
+
+
+@pytest.mark.parametrize(("given", "hidden"), CREDENTIALS)
+async def test_what_a_harness_connects_with_is_not_shown(reply: Make, given: dict[str, Any], hidden: list[str]) -> None:
+    async def echo(peer: Any) -> None:
+        said = {"message": f"{wire.requests[-1].body.decode()} {' '.join(hidden)}"}
+        await peer.send(reply(json.dumps(said), status=400))
+
+    async with open_wire() as wire:
+        wire.replies = [echo]
+        with pytest.raises(errors.InvalidRequestError) as caught:
+            await client_of(wire).update_harness(harnessId=HARNESS_ID, **given)
+    shown = f"{caught.value} {vars(caught.value)}"
+    assert "[redacted]" in shown
+    for secret in hidden:
+        assert secret not in shown
+
+
+async def test_what_is_no_credential_is_shown(reply: Make) -> None:
+    """Short and common values, and whatever people and models write, would be missed in every other error."""
+    given = {
+        "environmentVariables": {"STAGE": "production", "AWS_REGION": "us-east-1", "LEVEL": "DEBUG", "N": "x9-y8"},
+        "tools": [
+            tool("https://mcp.example/v1/sse?region=eu-west-1", Accept="application/json"),
+            {
+                "type": "inline_function",
+                "name": "fetch",
+                "config": {
+                    "inlineFunction": {
+                        "description": "d",
+                        "inputSchema": {
+                            "headers": {"Authorization": "written-by-people-1"},
+                            "url": "https://a/?t=b-123456",
+                        },
+                    }
+                },
+            },
+        ],
+    }
+    message = "production us-east-1 DEBUG x9-y8 mcp.example v1 eu-west-1 application/json written-by-people-1 b-123456"
+    async with open_wire() as wire:
+        wire.replies = [reply(json.dumps({"message": message}), status=400)] * 2
+        client = client_of(wire)
+        with pytest.raises(errors.InvalidRequestError) as caught:
+            await client.create_harness(harnessName="a", executionRoleArn=ROLE_ARN, **given)
+        assert caught.value.message == message
+        call = {"toolUseId": "a", "name": "fetch", "input": {"headers": {"Authorization": "written-by-people-1"}}}
+        with pytest.raises(errors.InvalidRequestError) as caught:
+            await read(
+                client.invoke_harness(
+                    harnessArn=HARNESS_ARN,
+                    runtimeSessionId=SESSION_ID,
+                    messages=[{"role": "assistant", "content": [{"toolUse": call}]}],
+                )
+            )
+        assert caught.value.message == message
 
 
 async def test_secrets_are_in_no_error_repr_or_log(reply: Make, caplog: Any) -> None:

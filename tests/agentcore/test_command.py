@@ -112,6 +112,24 @@ async def test_an_end_of_another_form_is_a_protocol_error(end: bytes) -> None:
             await client_of(wire).run_command(HARNESS_ARN, SESSION_ID, "ls")
 
 
+@pytest.mark.parametrize(
+    "after",
+    [
+        sends(OUTPUT + stop(7), close=True),
+        sends(OUTPUT + stop(7)),
+        sends(OUTPUT + stop(7), b"\0" * 12),
+        sends(OUTPUT + stop(7) + exception_frame("internalServerException", {"message": "later"})),
+    ],
+    ids=["a connection that breaks", "silence", "garbage", "an exception"],
+)
+async def test_nothing_that_follows_the_end_takes_the_result_away(after: Any, autojump_clock: Any) -> None:
+    async with open_wire() as wire:
+        wire.replies = [after]
+        result = await client_of(wire).run_command(HARNESS_ARN, SESSION_ID, "make")
+    assert result == CommandResult(stdout="a\nü", stderr="warn", exit_code=7, status="COMPLETED")
+    assert trio.current_time() == 0
+
+
 async def test_an_exception_is_raised_after_the_output_before_it() -> None:
     told: list[str] = []
     async with open_wire() as wire:

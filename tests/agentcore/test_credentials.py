@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
+from botocore import exceptions
 from botocore.credentials import Credentials, RefreshableCredentials
 
 from managed_agents_actors import _errors as errors
@@ -196,6 +198,132 @@ async def test_credentials_out_of_reach_are_a_passing_failure_that_shows_nothing
     assert wire.requests == []
 
 
+async def test_those_who_wait_share_the_failure(reply: Make) -> None:
+    source = Refreshing(300, 300, 3600)
+    credentials = source.credentials()
+    asking, may_fail = threading.Event(), threading.Event()
+
+    def fetch() -> Mapping[str, Any]:
+        asking.set()
+        may_fail.wait(10)
+        return source.fetch()
+
+    credentials._refresh_using = fetch
+    source.failing, source.threads = 1, []
+    failures: list[errors.TransportError] = []
+    async with open_wire() as wire:
+        client = client_of(wire, credentials=credentials)
+
+        async def call() -> None:
+            with pytest.raises(errors.TransportError, match="OSError") as caught:
+                await client.list_harnesses()
+            failures.append(caught.value)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(8):
+                nursery.start_soon(call)
+            await trio.to_thread.run_sync(asking.wait, 10)
+            may_fail.set()
+        assert len(source.threads) == 1
+        assert len(set(map(id, failures))) == 8
+        assert {(failure.request_sent, type(failure.__cause__)) for failure in failures} == {(False, OSError)}
+        wire.replies = [reply()]
+        await client.list_harnesses()
+    assert len(source.threads) == 2
+
+
+async def test_those_who_wait_for_a_provider_without_an_end_share_its_keys(reply: Make) -> None:
+    asked, asking, may_answer = [], threading.Event(), threading.Event()
+
+    def freeze() -> Any:
+        asked.append(threading.current_thread().name)
+        asking.set()
+        may_answer.wait(10)
+        return Credentials(*KEYS).get_frozen_credentials()
+
+    async with open_wire() as wire:
+        wire.replies = [reply()] * 9
+        client = client_of(wire, credentials=SimpleNamespace(get_frozen_credentials=freeze))
+        async with trio.open_nursery() as nursery:
+            for _ in range(8):
+                nursery.start_soon(client.list_harnesses)
+            await trio.to_thread.run_sync(asking.wait, 10)
+            may_answer.set()
+        assert len(asked) == 1
+        await client.list_harnesses()
+    assert len(asked) == 2
+
+
+async def test_one_that_waited_asks_when_the_one_that_asked_is_cancelled(reply: Make) -> None:
+    asking, may_answer = threading.Event(), threading.Event()
+    threads: list[str] = []
+
+    def freeze() -> Any:
+        threads.append(threading.current_thread().name)
+        if len(threads) == 1:
+            asking.set()
+            may_answer.wait(10)
+        return Credentials(*KEYS).get_frozen_credentials()
+
+    async with open_wire() as wire, trio.open_nursery() as nursery:
+        wire.replies = [reply()]
+        client = client_of(wire, credentials=SimpleNamespace(get_frozen_credentials=freeze))
+        first = trio.CancelScope()
+
+        async def ask() -> None:
+            with first:
+                await client.list_harnesses()
+
+        nursery.start_soon(ask)
+        await trio.to_thread.run_sync(asking.wait, 10)
+        async with trio.open_nursery() as others:
+            others.start_soon(client.list_harnesses)
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(threads) == 1
+            first.cancel()
+        may_answer.set()
+    assert (len(threads), len(wire.requests)) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (exceptions.UnauthorizedSSOTokenError(), "SSO session .* aws sso login"),
+        (exceptions.SSOTokenLoadError(error_msg="token for x does not exist"), "does not exist.*aws sso login"),
+        (exceptions.RefreshWithMFAUnsupportedError(), "MFA token required"),
+    ],
+)
+async def test_a_login_that_has_run_out_says_what_to_do(failure: Exception, words: str) -> None:
+    """Asking again would not help: it is no failure in passing."""
+
+    def freeze() -> Any:
+        raise failure
+
+    async with open_wire() as wire:
+        with pytest.raises(errors.ConfigurationError, match=words) as caught:
+            await client_of(wire, credentials=SimpleNamespace(get_frozen_credentials=freeze)).list_harnesses()
+    assert caught.value.__cause__ is failure
+    assert wire.requests == []
+
+
+async def test_credentials_that_hang_say_that_nothing_was_sent() -> None:
+    may_answer = threading.Event()
+
+    def freeze() -> Any:
+        may_answer.wait(10)
+        return Credentials(*KEYS).get_frozen_credentials()
+
+    async with open_wire() as wire:
+        provider = SimpleNamespace(get_frozen_credentials=freeze)
+        client = client_of(wire, credentials=provider, timeout=0.05, idle_timeout=0.05)
+        for act in (client.list_harnesses, lambda: read(client)):
+            with pytest.raises(errors.TransportError, match=r"credential did not come within 0\.05 s") as caught:
+                await act()
+            assert not caught.value.request_sent
+    may_answer.set()
+    assert wire.requests == []
+
+
 async def read(client: AgentCoreClient) -> Any:
     turn: Any = {"harnessArn": HARNESS_ARN, "runtimeSessionId": SESSION_ID, "messages": MESSAGES}
     async with client.invoke_harness(**turn) as stream:
@@ -228,6 +356,51 @@ async def test_refused_keys_are_looked_for_again_once(
             await (read(client) if streams else client.list_harnesses())
     assert who(wire) == ["AKIDOLD", "AKIDNEW", "AKIDNEW"]
     assert len(wire.requests) == 3
+
+
+async def test_a_refusal_is_not_forgotten_when_no_other_keys_are_found(
+    reply: Make, environment: dict[str, str]
+) -> None:
+    environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"] = "AKIDOLD", "old-secret"
+
+    async def take_away(peer: Any) -> None:
+        del environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"]
+        await peer.send(reply('{"message": "expired"}', status=403, headers=EXPIRED))
+
+    async with open_wire() as wire:
+        wire.replies = [take_away]
+        with pytest.raises(errors.ConfigurationError, match="no AWS credentials were found") as caught:
+            await client_of(wire, credentials=None).list_harnesses()
+    [note] = caught.value.__notes__
+    assert "403 ExpiredTokenException: expired" in note
+
+
+async def test_those_whose_keys_were_refused_ask_once_for_others(reply: Make) -> None:
+    asked: list[threading.Event] = []
+    asking = threading.Semaphore(0)
+
+    def freeze() -> Any:
+        asked.append(threading.Event())
+        asking.release()
+        asked[-1].wait(10)
+        return Credentials(*KEYS).get_frozen_credentials()
+
+    async with open_wire() as wire:
+        wire.replies = [reply(status=403, headers=EXPIRED)] * 8
+        client = client_of(wire, credentials=SimpleNamespace(get_frozen_credentials=freeze))
+
+        async def call() -> None:
+            with pytest.raises(errors.AuthenticationError):
+                await client.list_harnesses()
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(8):
+                nursery.start_soon(call)
+            for number in range(2):
+                await trio.to_thread.run_sync(asking.acquire)
+                await trio.testing.wait_all_tasks_blocked()
+                asked[number].set()
+    assert (len(asked), len(wire.requests)) == (2, 8)
 
 
 async def test_refused_keys_that_stay_the_same_are_not_sent_again(reply: Make) -> None:

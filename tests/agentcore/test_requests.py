@@ -91,7 +91,7 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     (
         DATA,
         "stop_runtime_session",
-        {"agentRuntimeArn": HARNESS_ARN, "runtimeSessionId": SESSION_ID, "qualifier": "a b/c", "clientToken": TOKEN},
+        {"agentRuntimeArn": HARNESS_ARN, "runtimeSessionId": SESSION_ID, "qualifier": "prod", "clientToken": TOKEN},
     ),
     (
         DATA,

@@ -137,10 +137,14 @@ EXCEPTIONS = {
     "serviceQuotaExceededException": (402, errors.InvalidRequestError),
     "accessDeniedException": (403, errors.PermissionDeniedError),
     "resourceNotFoundException": (404, errors.NotFoundError),
+    "modelTimeoutException": (408, errors.InvalidRequestError),
     "retryableConflictException": (409, errors.ConflictError),
     "runtimeClientError": (424, errors.ServerError),
+    "modelStreamErrorException": (424, errors.ServerError),
     "throttlingException": (429, errors.RateLimitError),
+    "modelNotReadyException": (429, errors.RateLimitError),
     "internalServerException": (500, errors.ServerError),
+    "serviceUnavailableException": (503, errors.ServerError),
     "futureException": (200, errors.APIError),
 }
 
@@ -162,6 +166,42 @@ async def test_an_exception_is_raised_after_the_events_before_it(name: str) -> N
             await stream.receive()
 
 
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ("An error occurred (ThrottlingException) when calling the ConverseStream operation: slow down", 429),
+        ("An error occurred (throttledException) when calling the X operation", 429),
+        ("litellm: Too many requests, please wait", 429),
+        ("An error occurred (ValidationException) when calling the ConverseStream operation: no", 424),
+        ("the throttle valve tool failed", 424),
+    ],
+)
+async def test_throttling_that_is_only_told_in_the_text_is_throttling(message: str, kind: int) -> None:
+    _, error = await told(stream_of(exception_frame("runtimeClientError", {"message": message})))
+    assert isinstance(error, errors.RateLimitError if kind == 429 else errors.ServerError)
+    assert (error.status, error.type, error.message) == (kind, "runtimeClientError", message)
+    _, error = await told(stream_of(exception_frame("validationException", {"message": message})))
+    assert type(error) is errors.InvalidRequestError
+
+
+UNRECOGNISED = [
+    encode_message({}, b""),
+    encode_message({":message-type": "ping"}, b"\xff"),
+    encode_message({":message-type": "event", ":event-type": "heartbeat"}, b"pong"),
+    encode_message({":message-type": "event", ":event-type": "id"}, b'{"a":1}'),
+]
+
+
+async def test_what_is_no_event_of_ours_is_passed_on_and_ends_nothing() -> None:
+    for frame in UNRECOGNISED:
+        events, end = await told(stream_of(FRAMES[0] + frame + FRAMES[1]))
+        assert [event["type"] for event in events] == ["messageStart", "unrecognised", "contentBlockDelta"]
+        assert isinstance(end, trio.EndOfChannel)
+    initial = encode_message({":message-type": "event", ":event-type": "initial-response"}, b"")
+    events, end = await told(stream_of(initial + encode_message({":event-type": "messageStop"}, b"")))
+    assert events == [{"type": "initial-response", "initial-response": {}}, {"type": "messageStop", "messageStop": {}}]
+
+
 async def test_an_error_of_the_transport_is_one_of_ours() -> None:
     _, error = await told(stream_of(error_frame("InternalServerException", "broke")))
     assert isinstance(error, errors.ServerError)
@@ -176,8 +216,11 @@ async def test_an_error_of_the_transport_is_one_of_ours() -> None:
     [
         GARBAGE_AWS_FRAME,
         b"<html>" * 10,
-        encode_message({":message-type": "event", ":event-type": "x"}, b"[1]"),
-        encode_message({":message-type": "event", ":event-type": "x"}, KEYS[1].encode()),
+        *(
+            encode_message({":message-type": "event", ":event-type": name}, payload)
+            for name in ("messageStart", "contentBlockDelta", "messageStop", "metadata", "chunk", "contentStop")
+            for payload in (b"[1]", KEYS[1].encode())
+        ),
     ],
 )
 async def test_garbage_is_a_protocol_error_after_the_events_before_it(garbage: bytes) -> None:
@@ -200,6 +243,18 @@ async def test_another_kind_of_answer_is_refused_with_an_excerpt(kind: bytes) ->
             async with client_of(wire).invoke_harness(**TURN):
                 pytest.fail("entered")
     assert caught.value.raw == b"hello"
+
+
+@pytest.mark.parametrize("close", [False, True])
+async def test_another_kind_of_answer_is_told_though_its_body_does_not_come(close: bool, autojump_clock: Any) -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ntransfer-encoding: chunked\r\n\r\n"
+    async with open_wire() as wire:
+        wire.replies = [sends(head=head, close=close)]
+        with pytest.raises(errors.ProtocolError, match="text/html") as caught:
+            async with client_of(wire).invoke_harness(**TURN):
+                pytest.fail("entered")
+    assert caught.value.raw == b""
+    assert trio.current_time() == (0 if close else 2)
 
 
 @pytest.mark.parametrize("name", ["invoke_harness", "invoke_agent_runtime_command"])
@@ -258,27 +313,46 @@ async def test_silence_ends_a_stream(autojump_clock: Any) -> None:
         assert trio.current_time() == 599 + 100
 
 
-async def test_two_readers_are_refused_and_a_cancelled_one_loses_nothing(autojump_clock: Any) -> None:
-    async def slow(peer: Any) -> None:
+def slowly(*, seconds: float) -> Any:
+    """A reply: the whole stream, byte by byte."""
+
+    async def reply(peer: Any) -> None:
         await peer.send(STREAM_HEAD)
         for i in range(len(DATA)):
-            await trio.sleep(0.1)
+            await trio.sleep(seconds)
             await peer.send(chunk(DATA[i : i + 1]))
         await peer.send(END)
 
+    return reply
+
+
+async def test_two_readers_are_refused(autojump_clock: Any) -> None:
+    first: list[Any] = []
+
+    async def read(stream: HarnessStream) -> None:
+        first.append(await stream.receive())
+
     async with open_wire() as wire, trio.open_nursery() as nursery:
-        wire.replies = [slow]
+        wire.replies = [slowly(seconds=0.1)]
         async with client_of(wire).invoke_harness(**TURN) as stream:
-            with trio.CancelScope() as scope:
-                nursery.start_soon(stream.receive)
-                await trio.testing.wait_all_tasks_blocked()
-                with pytest.raises(trio.BusyResourceError, match="event stream"):
-                    await stream.receive()
-            seen: list[Any] = []
-            assert not scope.cancelled_caught
+            nursery.start_soon(read, stream)
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(trio.BusyResourceError, match="event stream"):
+                await stream.receive()
             await trio.sleep(60)  # until the other reader has the first event
+            assert first + [event async for event in stream] == DECODED
+
+
+async def test_a_reader_that_is_cancelled_loses_nothing(autojump_clock: Any) -> None:
+    cancelled = 0
+    seen: list[Any] = []
+    async with open_wire() as wire:
+        wire.replies = [slowly(seconds=0.1)]
+        async with client_of(wire).invoke_harness(**TURN) as stream:
             with pytest.raises(trio.EndOfChannel):
                 while True:
-                    with trio.move_on_after(0.25):
+                    with trio.move_on_after(0.25) as scope:
                         seen += await stream.receive_batch()
-    assert seen == DECODED[1:]
+                    cancelled += scope.cancelled_caught
+    assert seen == DECODED
+    assert cancelled > len(DATA) // 5

@@ -79,6 +79,12 @@ BAD: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
         content({"reasoningContent": {"redactedContent": 5}}),
         "redactedContent must be bytes, not an int",
     ),
+    (
+        "InvokeHarness",
+        TURN,
+        content({"reasoningContent": {"redactedContent": "/wA="}}),
+        "redactedContent must be bytes, not a str: decode base64 text first",
+    ),
     ("InvokeHarness", TURN, content({"text": "cut \ud83d"}), "half a surrogate pair"),
     ("InvokeHarness", TURN, {"maxIterations": "5"}, "maxIterations must be int, not a str"),
     ("InvokeHarness", TURN, {"maxIterations": True}, "maxIterations must be a number, not a bool"),
@@ -115,7 +121,56 @@ BAD: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("GetHarness", {"harnessId": HARNESS_ID}, {"harness_id": "x"}, "harness_id is not a member"),
     ("ListHarnesses", {}, {"maxResults": 101}, "maxResults must be at most 100, not 101"),
     ("ListHarnesses", {}, {"nextToken": "a b"}, "nextToken must match"),
-    ("StopRuntimeSession", STOP, {"agentRuntimeArn": "\ud800"}, "half a surrogate pair"),
+    ("ListHarnesses", {}, {"nextToken": "\ud800"}, "half a surrogate pair"),
+    ("ListHarnesses", {}, {"maxResults": 10**5000}, "maxResults must lie between -2147483648 and 2147483647"),
+    ("ListHarnesses", {}, {"maxResults": -(10**5000)}, "maxResults must lie between"),
+    ("InvokeHarness", TURN, {"messages": []}, "messages must have at least 1 entries, not 0"),
+    ("InvokeHarness", TURN, content(), r"messages\[0\].content must have at least 1 entries, not 0"),
+    ("InvokeHarness", TURN, inline(inputSchema={"a": 10**5000}), r"inputSchema\.a must be a number below 2\*\*1024"),
+    ("InvokeHarness", TURN, inline(inputSchema={10**5000: 1}), "must have only strings as its keys, not an int"),
+    *(
+        ("InvokeHarness", TURN, {name: value}, f"{name} must {words}")
+        for name in ("maxIterations", "maxTokens", "timeoutSeconds")
+        for value, words in ((0, "be at least 1, not 0"), (-1, "be at least 1, not -1"), (2**31, "lie between"))
+    ),
+    ("CreateHarness", HARNESS, {"maxIterations": 0}, "maxIterations must be at least 1, not 0"),
+    *(
+        (
+            "StopRuntimeSession",
+            STOP,
+            {"agentRuntimeArn": arn},
+            "agentRuntimeArn must be the ARN of a harness or runtime",
+        )
+        for arn in (
+            "",
+            "..",
+            "\ud800",
+            HARNESS_ID,
+            "a\nb",
+            f"{HARNESS_ARN}\n",
+            "arn:aws:s3:eu-central-1:123456789012:a/b",
+        )
+    ),
+    ("InvokeAgentRuntimeCommand", COMMAND, {"agentRuntimeArn": HARNESS_ID}, "agentRuntimeArn must be the ARN"),
+    *(
+        (operation, good, bad, words)
+        for operation, good in (("StopRuntimeSession", STOP), ("InvokeAgentRuntimeCommand", COMMAND))
+        for bad, words in (
+            ({"runtimeSessionId": "short"}, "runtimeSessionId must be at least 33 long, not 5"),
+            ({"runtimeSessionId": "x" * 101}, "runtimeSessionId must be at most 100 characters long, not 101"),
+            ({"runtimeSessionId": "!" * 40}, "runtimeSessionId must match"),
+            ({"qualifier": ""}, "qualifier must match"),
+            ({"qualifier": "with-hyphen"}, "qualifier must match"),
+        )
+    ),
+    (
+        "InvokeAgentRuntimeCommand",
+        COMMAND,
+        {"body": {"command": "x", "timeout": 0}},
+        "timeout must be at least 1, not 0",
+    ),
+    ("InvokeAgentRuntimeCommand", COMMAND, {"body": {"command": "x", "timeout": 3601}}, "timeout must be at most 3600"),
+    ("InvokeAgentRuntimeCommand", COMMAND, {"accept": "application/json"}, "accept must match .*eventstream"),
     ("InvokeAgentRuntimeCommand", COMMAND, {"body": {"command": "x" * 65_537}}, "command must be at most 65536"),
     ("InvokeAgentRuntimeCommand", COMMAND, {"accountId": "1"}, "accountId must match"),
     ("InvokeAgentRuntimeCommand", COMMAND, {"contentType": "a\nb"}, "contentType must be printable ASCII"),
@@ -147,6 +202,24 @@ def test_what_may_be_a_secret_is_not_shown(aws: _loading.Aws) -> None:
     told = f"{caught.value!r} {caught.value.__cause__!r} {caught.value.__context__!r}"
     assert "apiKeyArn" in told
     assert "sk-proj" not in told
+
+
+def test_a_body_is_at_most_what_the_service_takes(aws: _loading.Aws) -> None:
+    text = "x" * (100 * 1024 * 1024)
+    with pytest.raises(ConfigurationError, match=r"the request has 1048\d+ bytes, and the service takes 104857600"):
+        aws.models.request("InvokeHarness", {**TURN, **content({"text": text})})
+
+
+def test_a_runtime_may_be_named_by_its_id_beside_its_accounts(aws: _loading.Aws) -> None:
+    parts = aws.models.request(
+        "InvokeAgentRuntimeCommand", {**COMMAND, "agentRuntimeArn": "agent-A1b2C3d4E5", "accountId": "123456789012"}
+    )
+    assert parts.path == ("runtimes", "agent-A1b2C3d4E5", "commands")
+
+
+def test_a_value_that_is_cut_says_so(aws: _loading.Aws) -> None:
+    with pytest.raises(ConfigurationError, match=r"'\*{99}… does not"):
+        aws.models.request("InvokeHarness", {**TURN, "skills": [{"awsSkills": {"paths": ["*" * 200 + "?"]}}]})
 
 
 def test_many_problems_are_told_up_to_a_bound(aws: _loading.Aws) -> None:
@@ -260,6 +333,7 @@ async def entered(context: Any) -> None:
     [
         lambda c: c.get_harness(),
         lambda c: c.list_all_harnesses(maxResults=0),
+        lambda c: c.list_all_harnesses(nextToken=["x"]),
         lambda c: entered(c.invoke_harness(**{**TURN, "runtimeSessionId": "x"})),
         lambda c: entered(c.invoke_harness(idle_timeout=0, **TURN)),
         lambda c: entered(c.invoke_harness(idle_timeout="5", **TURN)),

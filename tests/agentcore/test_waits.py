@@ -143,6 +143,18 @@ async def test_the_deadline_ends_the_wait_and_says_what_was_seen(answers: Any, a
         assert isinstance(failed.value.__cause__, errors.ServerError)
 
 
+@pytest.mark.parametrize("wait", [HARNESS, ENDPOINT, *DELETIONS])
+@pytest.mark.parametrize("body", ["<html>", "", "[]"])
+async def test_an_answer_that_is_not_the_services_ends_the_wait(
+    reply: Make, wait: Act, body: str, autojump_clock: Any
+) -> None:
+    async with open_wire() as wire:
+        wire.replies = [reply(body)]
+        with pytest.raises(errors.ProtocolError, match="was accepted, but its answer"):
+            await wait(client_of(wire), HARNESS_ID)
+    assert (trio.current_time(), len(wire.requests)) == (0, 1)
+
+
 @pytest.mark.parametrize(
     ("wait", "status"), [(HARNESS, 404), (HARNESS, 403), (ENDPOINT, 400), *((wait, 403) for wait in DELETIONS)]
 )

@@ -108,10 +108,12 @@ class Wire:
         async def authenticate(_: Outgoing) -> Credential:
             return Credential(headers={"x-api-key": SECRET}, secrets=(SECRET,))
 
-        options = {"connect_timeout": 5.0, "retry": RetryPolicy(backoff=BACKOFF, draw=lambda: 0.0)} | changes
-        return Exchange(
-            base_url="http://api.test", send=transport.handle_async_request, authenticate=authenticate, **options
-        )
+        options = {
+            "connect_timeout": 5.0,
+            "retry": RetryPolicy(backoff=BACKOFF, draw=lambda: 0.0),
+            "authenticate": authenticate,
+        }
+        return Exchange(base_url="http://api.test", send=transport.handle_async_request, **(options | changes))
 
 
 def _reply(body: bytes | str = b"{}", status: int = 200, headers: Iterable[tuple[str, Any]] = ()) -> bytes:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import email.utils
 import json
+import sys
+from types import FrameType
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from managed_agents_actors import _errors as errors
 from managed_agents_actors._http.errors import (
@@ -17,7 +22,7 @@ from managed_agents_actors._http.errors import (
     transport_failure,
     unusable,
 )
-from managed_agents_actors._http.redaction import redact, secrets_in
+from managed_agents_actors._http.redaction import redact, redacted, secrets_in
 
 
 def failure(status: int, body: Any = b"", **headers: str) -> Any:
@@ -238,6 +243,72 @@ def test_a_secret_of_backslashes_costs_no_time() -> None:
     secret = "\\" * 40 + "x"
     assert redact("\\" * 60_000 + "y", [secret]).endswith("y")
     assert "x" not in redact(f"a{secret}b", [secret])
+
+
+FORMS = {
+    "plain": lambda text: text,
+    "JSON": lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
+    "ASCII JSON": lambda text: json.dumps(text)[1:-1],
+    "JSON in JSON": lambda text: json.dumps(json.dumps(text))[3:-3],
+    "JSON with all slashes escaped": lambda text: json.dumps(text)[1:-1].replace("/", "\\/"),
+    "URL": lambda text: quote(text, safe=""),
+    "JSON in a URL": lambda text: quote(json.dumps(text)[1:-1]),
+}
+characters = st.characters(codec="utf-8", exclude_characters="<>")
+
+
+@given(st.text(characters, min_size=8, max_size=20), st.sampled_from(sorted(FORMS)))
+@example("sk-%41/+=", "JSON with all slashes escaped")
+@example('{"key": "%41"}', "ASCII JSON")
+@example("-----BEGIN-----\nMIIE\t🦑\n", "JSON in a URL")
+def test_no_form_of_a_secret_is_left(secret: str, form: str) -> None:
+    shown = FORMS[form](secret)
+    left = redact(f"<{shown}>", [secret])
+    if len(secret.replace("\\", "")) >= 6:
+        # A backslash beside it may be of another text's escape.
+        assert left.replace("\\", "").replace("%5C", "") == "<[redacted]>"
+        assert redacted([{f"<{shown}>": [shown]}], [secret])[0].keys() == {left}
+    else:
+        assert secret not in left
+
+
+@given(st.text(characters, max_size=40), st.lists(st.text(characters, min_size=6), max_size=3))
+def test_what_holds_no_secret_stays_as_it_is(text: str, secrets: list[str]) -> None:
+    if not any(secret[:6] in text for secret in secrets) and not {"%", "\\"} & set(text):
+        assert redact(text, secrets) == text
+        assert redacted({text: [text, 5, None]}, secrets) == {text: [text, 5, None]}
+
+
+def work(text: str, secrets: list[str]) -> int:
+    """How many instructions of Python it takes to make an error of a refusal."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal count
+        frame.f_trace_opcodes = True
+        count += event == "opcode"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        status_failure(400, {}, json.dumps({"message": text, "list": ["text"] * 20}).encode(), secrets=secrets)
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def test_many_and_long_secrets_cost_next_to_nothing() -> None:
+    """Fifty variables of 5000 characters are what a harness may have; each of them is looked for in every text."""
+    many = [f"{number:06d}" + "s3cret/+=" * 555 for number in range(50)]
+    assert work("x" * 1_000, many) < 1.2 * work("x" * 1_000, ["another-secret"])
+    assert work("x" * 4_000, many) < 5 * work("x" * 1_000, many)
+    assert many[0] not in redact(f"bad {many[0]}", many)
+
+
+def test_an_excerpt_that_is_cut_within_a_character_shows_no_beginning() -> None:
+    for cut in ("%", "%2", "%C3", "\\", "\\u", "\\u00e", "\ufffd"):
+        assert redact(f"key sk-ant-{cut}", ["sk-ant-ä-and-more"]) == "key [redacted]"
 
 
 def test_an_error_body_nested_deeply_is_cut_off() -> None:

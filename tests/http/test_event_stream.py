@@ -63,6 +63,22 @@ async def test_entering_waits_for_acceptance_and_the_request_is_an_event_streams
     assert wire.requests[0].headers["anthropic-beta"] == "managed-agents-2026-04-01"
 
 
+@pytest.mark.parametrize("close", [False, True])
+async def test_another_kind_of_answer_is_told_though_its_body_does_not_come(
+    close: bool, open_wire: Make, client_of: Make, autojump_clock: trio.testing.MockClock
+) -> None:
+    async def page(peer: Any) -> None:
+        await peer.send(HEAD.replace(b"text/event-stream", b"text/html"))
+        await (peer.close() if close else peer.more())
+
+    async with open_wire() as wire, client_of(wire) as client:
+        wire.replies = [page]
+        with pytest.raises(errors.ProtocolError, match="text/html"):
+            async with client.sessions.events.stream("s"):
+                pytest.fail("entered")
+    assert trio.current_time() == (0 if close else 2)
+
+
 async def test_a_batch_is_what_has_arrived(open_wire: Make, client_of: Make) -> None:
     two, three = frame("1") + frame("2"), frame("3")
     async with open_wire() as wire, client_of(wire) as client:

@@ -14,6 +14,7 @@ import pytest
 import trio
 
 from managed_agents_actors import _errors as errors
+from managed_agents_actors._http.credentials import Credential, Outgoing
 from managed_agents_actors._http.exchange import Call
 from managed_agents_actors._http.retry import RetryPolicy
 
@@ -203,7 +204,8 @@ async def test_a_call_without_retry_is_made_once(open_wire: Make, reply: Make, c
 async def test_the_whole_call_is_bounded(open_wire: Make, call: Make, autojump_clock: Any) -> None:
     async with open_wire() as wire:
         wire.replies = [hang]
-        with pytest.raises(errors.TransportError, match=r"GET /v1/things did not finish within 60 s") as caught:
+        told = r"GET /v1/things did not finish within 60 s; whether it took effect is unknown"
+        with pytest.raises(errors.TransportError, match=told) as caught:
             await wire.exchange().json(call())
     assert caught.value.request_sent
     assert trio.current_time() == 60.0
@@ -230,6 +232,46 @@ async def test_a_slow_connection_is_given_up_and_was_not_sent(open_wire: Make, c
             await wire.exchange().json(call("POST", retry=False))
     assert caught.value.request_sent is False
     assert trio.current_time() == 5.0
+
+
+@pytest.mark.parametrize("after", [0, 1])
+async def test_a_credential_that_never_comes_means_that_nothing_was_sent(
+    open_wire: Make, reply: Make, call: Make, autojump_clock: Any, after: int
+) -> None:
+    """Unless an earlier attempt was."""
+    given: list[Outgoing] = []
+
+    async def authenticate(outgoing: Outgoing) -> Credential:
+        given.append(outgoing)
+        if len(given) > after:
+            await trio.sleep_forever()
+        return Credential(headers={}, secrets=())
+
+    async with open_wire() as wire:
+        wire.replies = [reply(status=503)]
+        exchange = wire.exchange(authenticate=authenticate)
+        with pytest.raises(
+            errors.TransportError, match="within 60 s" if after else "credential did not come"
+        ) as caught:
+            await exchange.json(call())
+    assert (caught.value.request_sent, len(wire.requests)) == (bool(after), after)
+    assert trio.current_time() == 60
+
+
+async def test_what_fails_in_place_of_a_refused_credential_tells_of_the_refusal(
+    open_wire: Make, reply: Make, call: Make
+) -> None:
+    async def authenticate(outgoing: Outgoing) -> Credential:
+        if outgoing.refused is not None:
+            raise errors.ConfigurationError("there are no others")
+        return Credential(headers={}, secrets=("sk-secret",))
+
+    async with open_wire() as wire:
+        wire.replies = [reply('{"message": "expired: sk-secret"}', status=401)]
+        with pytest.raises(errors.ConfigurationError, match="there are no others") as caught:
+            await wire.exchange(authenticate=authenticate).json(call())
+    [note] = caught.value.__notes__
+    assert "401 api_error: expired: [redacted]" in note
 
 
 async def test_silence_is_bounded_where_a_call_says_so(open_wire: Make, call: Make, autojump_clock: Any) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -71,6 +73,10 @@ def meta(put: int, got: int, **more: int) -> Event:
     return ev("metadata", usage=usage, metrics={"latencyMs": 5})
 
 
+def delta(**payload: Any) -> Event:
+    return ev("contentBlockDelta", **payload)
+
+
 def nested(levels: int) -> Any:
     value: Any = []
     for _ in range(levels - 1):
@@ -97,6 +103,11 @@ def calls(facts: Iterable[Fact]) -> list[Called]:
 def inputs(ending: Ending) -> dict[str, Any]:
     assert isinstance(ending, HandedOff)
     return {called.use.id: called.use.input for called in ending.calls}
+
+
+def problems(ending: Ending) -> dict[str, str | None]:
+    assert isinstance(ending, HandedOff)
+    return {called.use.id: called.problem for called in ending.calls}
 
 
 # --- one message ------------------------------------------------------------------------------------------------------
@@ -164,6 +175,12 @@ def test_one_id_at_two_indices_is_one_call_with_the_input_that_can_be_read(again
     assert inputs(ending) == {"A": {"a": 1}}
 
 
+@pytest.mark.parametrize("first", [[], [given_input(0, " ")]])
+def test_one_id_that_begins_empty_and_then_damaged_is_damaged(first: list[Event]) -> None:
+    _, _, ending = fold([start(), tool(0, "A"), *first, tool(1, "A"), given_input(1, '{"a":'), stop("tool_use")])
+    assert problems(ending) == {"A": "the input is not JSON: Expecting value: line 1 column 6 (char 5)"}
+
+
 @pytest.mark.parametrize(
     ("parts", "given", "problem"),
     [
@@ -191,29 +208,89 @@ def test_damaged_input_is_a_problem_and_never_an_empty_input(parts: Any, given: 
     assert (called.problem is None) == (problem is None)
 
 
+PIECE = {"toolUse": {"input": '{"x":1}'}}
+
+
 @pytest.mark.parametrize(
     "pieces",
     [
         [done(), given_input(0, '{"x":1}')],
         [given_input(7, '{"x":1}'), done()],
-        [ev("contentBlockDelta", contentBlockIndex=0, delta={"toolUse": {"input": {"x": 1}}}), done()],
-        [ev("contentBlockDelta", contentBlockIndex=0, delta={"toolUse": {}}), done()],
+        [delta(contentBlockIndex=0, delta={"toolUse": {"input": {"x": 1}}}), done()],
+        [delta(contentBlockIndex=0, delta={"toolUse": {}}), done()],
+        [delta(contentBlockIndex=0, delta={"toolUse": '{"x":1}'})],
+        [delta(contentBlockIndex=0, delta='{"x":1}')],
+        [delta(contentBlockIndex=0)],
+        [delta(contentBlockIndex=7, delta='{"x":1}')],
+        [delta(delta=PIECE)],
+        [delta(contentBlockIndex=0.0, delta=PIECE)],
+        [delta(contentBlockIndex="0", delta=PIECE)],
+        [delta(contentBlockIndex=False, delta=PIECE)],
+        [delta(contentBlockIndex=7, delta={"text": "hm", **PIECE})],
+        [delta(contentBlockIndex=7, delta={"reasoningContent": {"text": "hm"}, **PIECE})],
+        [given_input(0, " "), delta(delta=PIECE)],
+        [txt("hm"), given_input(0, '{"x":1}')],
+        [delta(contentBlockIndex=0, delta={"reasoningContent": {}}), given_input(0, '{"x":1}')],
+        [stop("tool_use"), given_input(0, '{"x":1}')],
+        [stop("tool_use"), delta(delta=PIECE)],
     ],
 )
 def test_a_piece_of_input_that_cannot_be_added_is_a_problem_too(pieces: list[Event]) -> None:
     _, _, ending = fold([start(), tool(0, "A"), *pieces, stop("tool_use")])
-    assert isinstance(ending, HandedOff)
-    (called,) = ending.calls
-    assert called.problem is not None
-    assert "piece of" in called.problem
+    assert inputs(ending) == {"A": {}}
+    assert "piece of" in (problems(ending)["A"] or "")
+
+
+@pytest.mark.parametrize("more", [{"text": "hm"}, {"reasoningContent": {"text": "hm"}}])
+def test_input_that_comes_with_something_else_is_input(more: dict[str, Any]) -> None:
+    _, facts, ending = fold(
+        [start(), tool(0, "A"), delta(contentBlockIndex=0, delta={**more, **PIECE}), stop("tool_use")]
+    )
+    assert (inputs(ending), problems(ending)) == ({"A": {"x": 1}}, {"A": None})
+    assert (Said(("hm",)) in facts) == ("text" in more)
+
+
+@pytest.mark.parametrize(
+    "harmless", [delta(contentBlockIndex=0, delta={}), delta(contentBlockIndex=1), delta(contentBlockIndex=1, delta=5)]
+)
+def test_what_can_be_no_input_damages_none(harmless: Event) -> None:
+    _, _, ending = fold([start(), txt("text", 1), tool(0, "A"), harmless, stop("tool_use")])
+    assert (inputs(ending), problems(ending)) == ({"A": {}}, {"A": None})
+
+
+def test_a_call_that_begins_without_an_index_is_a_problem_and_not_lost() -> None:
+    begin = ev("contentBlockStart", start={"toolUse": {"toolUseId": "B", "name": "echo"}})
+    _, _, ending = fold([start(), tool(0, "A"), begin, given_input(0, '{"x":1}'), stop("tool_use")])
+    assert inputs(ending) == {"A": {"x": 1}, "B": {}}
+    assert "without an index" in (problems(ending)["B"] or "")
+
+
+def test_a_call_without_an_id_is_said_to_be_none() -> None:
+    for use in ({"name": "echo"}, {"toolUseId": "A"}, "echo"):
+        _, facts, ending = fold([start(), ev("contentBlockStart", contentBlockIndex=0, start={"toolUse": use})])
+        assert facts == [Unrecognised("a toolUse block without a toolUseId or a name")]
+        assert ending == Truncated()
+
+
+def test_a_second_stop_loses_nothing_and_decides() -> None:
+    events = [start(), txt("hm"), tool(1, "A"), given_input(1, '{"x":1}'), stop("tool_use")]
+    _, facts, ending = fold([*events, stop("tool_use")])
+    assert (inputs(ending), problems(ending)) == ({"A": {"x": 1}}, {"A": None})
+    assert facts.count(Said(("hm",))) == 1
+    _, facts, ending = fold([*events, stop("end_turn")])
+    assert isinstance(ending, Stopped)
+    assert [called.use.id for called in calls(facts)] == ["A"]
 
 
 def test_a_message_whose_beginning_did_not_come_is_the_assistants() -> None:
     _, facts, ending = fold([txt("Hi"), stop("end_turn"), meta(1, 1)])
     assert facts[-1] == Said(("Hi",))
     assert isinstance(ending, Stopped)
-    _, _, ending = fold([tool(0, "S"), stop("tool_use"), txt("Hi"), stop("end_turn")])
+    _, facts, ending = fold([tool(0, "S"), stop("tool_use"), txt("Hi"), stop("end_turn")])
     assert isinstance(ending, Stopped)
+    assert [called.use.id for called in calls(facts)] == ["S"]
+    _, _, ending = fold([ev("messageStart"), tool(0, "A"), stop("tool_use")])
+    assert inputs(ending) == {"A": {}}
 
 
 def test_text_is_told_in_the_order_in_which_it_comes() -> None:
@@ -290,6 +367,51 @@ def test_an_error_of_a_server_tool_is_an_error() -> None:
     assert Answered("S", ({"type": "text", "text": "no"},), is_error=True) in facts
 
 
+SHELLS = [start(), tool(0, "A", "shell"), tool(1, "B", "shell"), stop("tool_use")]
+ENDED = [start(), txt("ok"), stop("end_turn")]
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        [start("user"), *result(0, "A", "ra"), *result(1, "B", "rb"), stop("tool_result")],
+        [start("user"), *result(0, "A", "ra")[:2], *result(0, "B", "rb"), stop("tool_result")],
+        [start("user"), *result(0, "A", "ra")[:2], *result(1, "B", "rb")[:2], stop("tool_result")],
+        [start("user"), *result(0, "A", "ra")[:2], *result(1, "B", "rb")[:2]],
+        [*result(0, "A", "ra"), *result(1, "B", "rb"), stop("tool_result")],
+        [start("user"), result(0, "A", "")[0], txt("ra"), done(), *result(1, "B", "rb"), stop("tool_result")],
+        [
+            *(start("user"), result(0, "A", "")[0], delta(contentBlockIndex=0, delta={"toolResult": {"text": "ra"}})),
+            *(delta(contentBlockIndex=0, delta={"reasoningContent": {}}), *result(1, "B", "rb"), stop("tool_result")),
+        ],
+    ],
+)
+def test_no_result_is_lost_however_its_block_is_framed(results: list[Event]) -> None:
+    _, facts, ending = fold([*SHELLS, *results, *ENDED])
+    assert isinstance(ending, Stopped)
+    assert [fact for fact in facts if not isinstance(fact, PreviewText)] == [
+        *calls(facts),
+        Answered("A", ({"type": "text", "text": "ra"},), is_error=False),
+        Answered("B", ({"type": "text", "text": "rb"},), is_error=False),
+        Said(("ok",)),
+    ]
+    assert [called.use.id for called in calls(facts)] == ["A", "B"]
+
+
+@pytest.mark.parametrize("reason", ["end_turn", "tool_use"])
+def test_a_result_that_comes_with_its_call_says_that_the_harness_served_it(reason: str) -> None:
+    served = [start(), tool(0, "A"), given_input(0, '{"x":1}'), *result(1, "A", "r")]
+    _, facts, ending = fold([*served, tool(2, "B"), stop(reason)])
+    first, answer, *rest = facts
+    assert isinstance(first, Called)
+    assert (first.use.id, first.use.kind, first.use.input) == ("A", "builtin", {"x": 1})
+    assert answer == Answered("A", ({"type": "text", "text": "r"},), is_error=False)
+    assert [called.use.id for called in calls(rest)] == (["B"] if reason == "end_turn" else [])
+    assert isinstance(ending, Stopped) if reason == "end_turn" else inputs(ending) == {"B": {}}
+    _, _, ending = fold([*served, stop("tool_use")])
+    assert ending == Truncated()
+
+
 def test_the_copy_of_a_result_of_ours_is_only_noted() -> None:
     acknowledged: set[str] = set()
     invocation = Invocation(2, acknowledged)
@@ -335,6 +457,7 @@ def test_a_turn_that_is_cut_anywhere_is_truncated_or_the_whole(cut: int) -> None
     [
         (start(), MODEL_REQUESTED),
         (start("user"), NOTHING),
+        (ev("messageStart"), MODEL_REQUESTED),
         (txt("x"), ACTIVITY),
         (tool(0, "A"), ACTIVITY),
         (done(), ACTIVITY),
@@ -405,6 +528,51 @@ def test_nothing_that_arrives_breaks_the_fold(events: list[Event]) -> None:
     assert raw == events
     ids = [called.use.id for called in (*calls(facts), *(ending.calls if isinstance(ending, HandedOff) else ()))]
     assert all(ids)
-    shown = "".join(fact.text for fact in facts if isinstance(fact, PreviewText))
-    said = "".join(text for fact in facts if isinstance(fact, Said) for text in fact.texts)
-    assert shown.startswith(said) or said in shown
+
+
+@given(st.lists(WELL_FORMED))
+def test_what_is_said_is_what_was_shown_block_by_block(events: list[Event]) -> None:
+    invocation = Invocation(1)
+    own = [entry for event in events for entry in invocation.feed(event) if entry["type"] == OWN_EVENT]
+    shown: dict[str, dict[int, str]] = {}
+    said: dict[str, tuple[str, ...]] = {}
+    for entry in own:
+        fact = classify(entry)
+        if isinstance(fact, PreviewText):
+            blocks = shown.setdefault(fact.event_id, {})
+            blocks[fact.index] = blocks.get(fact.index, "") + fact.text
+        elif isinstance(fact, Said):
+            said[entry["id"]] = fact.texts
+    assert said == {message: tuple(blocks.values()) for message, blocks in shown.items() if message in said}
+
+
+def work(events: list[Event]) -> int:
+    """How many instructions of Python the fold of the events takes."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal count
+        frame.f_trace_opcodes = True
+        count += event == "opcode"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        fold(events)
+    finally:
+        sys.settrace(before)
+    return count
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda n: [start(), txt("a"), *(tool(i + 1, f"t{i}") for i in range(n)), *[txt("a")] * n, stop("end_turn")],
+        lambda n: [start(), *(event for i in range(n) for event in (tool(i, f"t{i}"), *result(i, f"t{i}", "r")))],
+        lambda n: [start(), *(event for _ in range(n) for event in (tool(0, "X"), given_input(0, "{}")))],
+    ],
+    ids=["text after calls", "calls with results", "one call begun again and again"],
+)
+def test_the_fold_is_linear(make: Callable[[int], list[Event]]) -> None:
+    assert work(make(200)) < 15 * work(make(20))

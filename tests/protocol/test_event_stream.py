@@ -17,19 +17,19 @@ from hypothesis import strategies as st
 
 from managed_agents_actors._protocol.event_stream import (
     MAX_HEADERS_BYTES,
-    MAX_MESSAGE_BYTES,
     MAX_PAYLOAD_BYTES,
     EventStreamDecoder,
     EventStreamMessage,
 )
 from managed_agents_actors._protocol.sse import DecodeFailure
-from managed_agents_actors.testing._aws_frames import TypedHeader, encode_message
+
+from ._typed_headers import TypedHeader, encode_message
 
 Messages = list[EventStreamMessage | DecodeFailure]
 
 
-def decode(*chunks: bytes, max_message_bytes: int = MAX_MESSAGE_BYTES) -> Messages:
-    decoder = EventStreamDecoder(max_message_bytes=max_message_bytes)
+def decode(*chunks: bytes) -> Messages:
+    decoder = EventStreamDecoder()
     return [message for chunk in chunks for message in decoder.feed(chunk)]
 
 
@@ -223,23 +223,9 @@ def test_what_is_too_large_is_refused_at_its_prelude(headers: int, payload: int,
 def test_the_largest_message_passes() -> None:
     value = bytes(MAX_HEADERS_BYTES // 2 - 5)
     stream = encode_message({"a": value, "b": value}, bytes(MAX_PAYLOAD_BYTES))
-    assert len(stream) == MAX_MESSAGE_BYTES
+    assert len(stream) == 16 + MAX_HEADERS_BYTES + MAX_PAYLOAD_BYTES
     messages = decode(*(stream[at : at + 65536] for at in range(0, len(stream), 65536)))
     assert messages == [EventStreamMessage({"a": value, "b": value}, bytes(MAX_PAYLOAD_BYTES))]
-
-
-@pytest.mark.parametrize("size", [99, 100, 101])
-def test_the_cap_of_the_caller_holds_however_the_stream_is_cut(size: int) -> None:
-    first, second = encode_message({}, b"first"), encode_message({}, b"x" * (size - 16))
-    for chunks in cuts(first + second):
-        messages = decode(*chunks, max_message_bytes=100)
-        assert messages[0] == EventStreamMessage({}, b"first")
-        if size <= 100:
-            assert messages[1:] == [EventStreamMessage({}, b"x" * (size - 16))]
-        else:
-            (failure,) = messages[1:]
-            assert isinstance(failure, DecodeFailure)
-            assert "exceeds 100 bytes: 101" in failure.message
 
 
 def test_messages_with_equal_headers_share_nothing() -> None:

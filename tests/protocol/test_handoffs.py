@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from managed_agents_actors._errors import ConfigurationError
 from managed_agents_actors._model import ToolResult, ToolUse
-from managed_agents_actors._protocol.converse_inputs import CANCELLED
+from managed_agents_actors._protocol.converse_inputs import CANCELLED, ID_REUSED, tool_result_blocks
 from managed_agents_actors._protocol.facts import Called
 from managed_agents_actors._protocol.handoffs import MAX_REPEATS, Handoffs
 
@@ -52,6 +55,32 @@ def test_a_call_that_has_a_result_is_answered_with_it_when_it_is_handed_off_agai
     assert handoffs.hand_off(called("B")) == "repeat"
     assert answers(handoffs) == [said("B")]
     assert handoffs.unanswered(called("B", "C")) == list(called("C"))
+
+
+def call(name: str, **given: Any) -> Called:
+    return Called(ToolUse(id="A", name=name, input=given))
+
+
+@pytest.mark.parametrize("other", [call("delete", x=1), call("add", x=2), call("delete")])
+def test_another_call_of_an_answered_id_is_refused_and_never_answered_with_the_old_result(other: Called) -> None:
+    handoffs = Handoffs()
+    handoffs.hand_off([call("add", x=1)])
+    handoffs.answer(said("A", "1"))
+    handoffs.taken()
+    assert handoffs.unanswered([other]) == []
+    found = [handoffs.hand_off([other]) for _ in range(MAX_REPEATS + 1)]
+    assert found == ["repeat"] * MAX_REPEATS + ["nothing"]
+    assert handoffs.answers() == [(other.use, said("A", ID_REUSED, is_error=True))]
+
+
+@pytest.mark.parametrize("again", [call("add", x=1), call("add")])
+def test_a_repetition_may_leave_the_input_out(again: Called) -> None:
+    handoffs = Handoffs()
+    handoffs.hand_off([call("add", x=1)])
+    handoffs.answer(said("A", "1"))
+    handoffs.taken()
+    assert handoffs.hand_off([again]) == "repeat"
+    assert handoffs.answers() == [(call("add", x=1).use, said("A", "1"))]
 
 
 def test_with_a_new_call_beside_it_only_the_new_one_is_run() -> None:
@@ -154,3 +183,30 @@ def test_another_turn_knows_nothing_of_the_last(calls: tuple[Called, ...]) -> No
     handoffs.forget()
     assert handoffs.pending == {}
     assert handoffs.hand_off(calls) == ("ask" if calls else "nothing")
+
+
+@pytest.mark.parametrize(
+    ("block", "words"),
+    [
+        ({"type": "image", "source": {"data": b"x"}}, "'image' block .* not encodable as JSON"),
+        ({"type": "json", "json": float("nan")}, "'json' block"),
+        ({"type": "json", "json": {1, 2}}, "'json' block"),
+        ({"type": "json", "json": 10**5000}, "'json' block"),
+        ({"type": "text", "text": 5}, "must hold text, not a int"),
+        ({"type": "text", "text": None}, "must hold text, not a NoneType"),
+        ({"type": "text"}, "must hold text"),
+        ("text", "a str is none"),
+    ],
+)
+def test_a_result_that_is_neither_text_nor_json_is_a_typed_error(block: Any, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        tool_result_blocks(ToolResult(tool_use_id="A", content=({"type": "text", "text": "fine"}, block)))
+
+
+def test_what_is_no_text_goes_as_json_and_nothing_as_words() -> None:
+    blocks = ({"type": "text", "text": "a\ud800"}, {"type": "json", "json": [1]}, {"type": "text", "text": ""})
+    assert tool_result_blocks(ToolResult(tool_use_id="A", content=blocks)) == [
+        {"text": "a\ufffd"},
+        {"text": '{"type":"json","json":[1]}'},
+    ]
+    assert tool_result_blocks(ToolResult(tool_use_id="A", content=())) == [{"text": "(no output)"}]

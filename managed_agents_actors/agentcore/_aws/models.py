@@ -26,6 +26,8 @@ __all__ = ["Models", "RequestParts", "UnreadableAnswer"]
 
 SERVICES: Final = ("bedrock-agentcore", "bedrock-agentcore-control")
 
+MAX_BODY_BYTES: Final = 100 * 1024 * 1024  # Source: Bedrock AgentCore, "Quotas", maximum payload size
+
 
 class UnreadableAnswer(ValueError):
     """An answer is not of the operation's form."""
@@ -84,6 +86,8 @@ class Models:
             if problems.has_errors():
                 raise ConfigurationError(f"{operation}: {problems.generate_report()}; nothing was sent")
             parts = self._serializer.serialize_to_request(given, model)
+            for value in parts["query_string"].values():
+                str(value).encode()  # as it will be: the serializer has done so with path and body only
         except RecursionError as exc:
             raise ConfigurationError(f"{operation}: the parameters are nested too deeply; nothing was sent") from exc
         except UnicodeEncodeError as exc:
@@ -92,6 +96,11 @@ class Models:
         # The encoder escapes whatever is not ASCII.
         if b"\\ud" in body and has_lone_surrogate(decode_json(body)):
             raise _half_a_pair(operation)
+        if len(body) > MAX_BODY_BYTES:
+            raise ConfigurationError(
+                f"{operation}: the request has {len(body)} bytes, and the service takes {MAX_BODY_BYTES}; nothing was"
+                " sent"
+            )
         return RequestParts(
             method=parts["method"],
             path=tuple(map(unquote, parts["url_path"].strip("/").split("/"))),
@@ -99,6 +108,11 @@ class Models:
             headers={name.lower(): value for name, value in parts["headers"].items()},
             body=body or None,
         )
+
+    def may_answer_nothing(self, operation: str) -> bool:
+        """Whether an operation's answer may have an empty body: nothing in it is required."""
+        shape = self._operation(operation).output_shape
+        return not any(shape.members[name].serialization.get("location") is None for name in shape.required_members)
 
     def answer(self, operation: str, status: int, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
         """Read the answer to an operation: boto3's dictionary, without its metadata.

@@ -10,25 +10,40 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from botocore.auth import SIGV4_TIMESTAMP, SigV4Auth  # type: ignore[import-untyped]  # botocore has no types
+from botocore import exceptions  # type: ignore[import-untyped]  # botocore has no types
+from botocore.auth import SIGV4_TIMESTAMP, SigV4Auth  # type: ignore[import-untyped]  # as above
 from botocore.awsrequest import AWSRequest  # type: ignore[import-untyped]  # as above
 from botocore.credentials import Credentials  # type: ignore[import-untyped]  # as above
-from botocore.exceptions import (  # type: ignore[import-untyped]  # as above
-    ConfigParseError,
-    InvalidConfigError,
-    PartialCredentialsError,
-    ProfileNotFound,
-)
 from botocore.session import Session  # type: ignore[import-untyped]  # as above
 
 from ..._errors import ConfigurationError
 
-__all__ = ["find_credentials", "is_plain", "sign"]
+__all__ = ["find_credentials", "freeze", "is_plain", "sign"]
 
 SIGNING_NAME: Final = "bedrock-agentcore"  # of both services
 
 # Proxies rewrite these on the way; the service requires none of them.
 _UNSIGNED: Final = frozenset({"accept", "accept-encoding", "user-agent"})
+
+_UNREADABLE: Final = (
+    exceptions.ConfigParseError,
+    exceptions.InvalidConfigError,
+    exceptions.PartialCredentialsError,
+    exceptions.ProfileNotFound,
+)
+# What only somebody who logs in can put right; botocore's texts say how. Older versions know no login sessions.
+_LOGGED_OUT: Final = tuple(
+    getattr(exceptions, name)
+    for name in (
+        "SSOTokenLoadError",
+        "UnauthorizedSSOTokenError",
+        "LoginRefreshRequired",
+        "LoginTokenLoadError",
+        "LoginInsufficientPermissions",
+        "RefreshWithMFAUnsupportedError",
+    )
+    if hasattr(exceptions, name)
+)
 
 
 class _Signer(SigV4Auth):  # type: ignore[misc]  # botocore has no types
@@ -69,7 +84,7 @@ def find_credentials(profile: str | None, region: str) -> Any:
         session = Session(profile=profile)
         session.set_config_variable("region", region)  # where a role is assumed
         credentials = session.get_credentials()
-    except (ProfileNotFound, ConfigParseError, InvalidConfigError, PartialCredentialsError) as exc:
+    except _UNREADABLE as exc:
         raise ConfigurationError(f"the AWS credentials cannot be read: {exc}") from exc
     if credentials is None:
         raise ConfigurationError(
@@ -77,6 +92,20 @@ def find_credentials(profile: str | None, region: str) -> Any:
             " AWS_SECRET_ACCESS_KEY, or log in with the AWS CLI"
         )
     return credentials
+
+
+def freeze(credentials: Any) -> Any:
+    """Give the keys as they are now; may fetch them, for seconds.
+
+    Raises:
+        ConfigurationError: Somebody must log in first.
+    """
+    try:
+        return credentials.get_frozen_credentials()
+    except _LOGGED_OUT as exc:
+        raise ConfigurationError(
+            f"the AWS credentials cannot be used: {exc}; log in again, with aws sso login or aws login"
+        ) from exc
 
 
 def is_plain(credentials: Any) -> bool:
