@@ -254,7 +254,8 @@ class SessionActor:
         await self._home.mailbox.send(GuardSpoke(number, verdict))
 
     def _tool_context(self, use: ToolUse) -> ToolContext:
-        return ToolContext(tool_use_id=use.id, thread_id=use.thread_id, **self._home.info())
+        opened = None if self._line is None else self._line.open_artifacts
+        return ToolContext(tool_use_id=use.id, thread_id=use.thread_id, _open_artifacts=opened, **self._home.info())
 
 
 async def run_one_shot(options: SessionOptions) -> SessionResult:

@@ -1,4 +1,4 @@
-"""The session's line to its provider: each method is a child task's whole life, and reports by mail.
+"""The session's line to its provider: each async method is a child task's whole life, and reports by mail.
 
 Failures that are the provider's or the network's become mail; any other exception is a defect and leaves the task.
 """
@@ -9,6 +9,7 @@ from typing import Any, final
 
 import trio
 
+from .._artifact import ArtifactStore
 from .._errors import ConfigurationError, InvalidRequestError, ManagedAgentsError
 from .._model import Event
 from .._protocol.effects import Attach, Landmark
@@ -52,6 +53,19 @@ class ProviderLine:
         self._mailbox = mailbox
         self._watcher = watcher
         self._session_id = session_id or ""
+
+    def open_artifacts(self, **options: Any) -> ArtifactStore:
+        """Open the store of what the session's agent keeps, over the session's own connection; nothing is sent yet.
+
+        Raises:
+            ConfigurationError: The provider has none, or the value of an option cannot be used.
+            TypeError: An option is unknown.
+        """
+        opened = getattr(self._provider, "open_artifacts", None)
+        if opened is None:
+            raise ConfigurationError(f"the provider {self._provider.NAME} stores no artifacts")
+        store: ArtifactStore = opened(self._connection, self._session_id, **options)
+        return store
 
     async def establish(self, *, blank: bool) -> None:
         """Create the session, or find the one to resume; ``blank`` says that a created one has an empty log."""

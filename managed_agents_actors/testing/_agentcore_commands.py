@@ -1,4 +1,7 @@
-"""The command API's part: a shell small enough to know by heart, or the test's own, and the stream of its output.
+"""The command API's part: a command's run, by the simulator's shell or the test's own function, and what is streamed.
+
+What a command has written is streamed when it has ended; of one whose time is up, nothing is. How soon the service
+streams it, and what it keeps of one that timed out, is not documented.
 
 Source: Amazon Bedrock AgentCore API reference, InvokeAgentRuntimeCommand.
 """
@@ -6,7 +9,6 @@ Source: Amazon Bedrock AgentCore API reference, InvokeAgentRuntimeCommand.
 from __future__ import annotations
 
 import inspect
-import shlex
 from collections.abc import Awaitable, Callable
 from itertools import zip_longest
 from typing import Any, TypeAlias
@@ -14,14 +16,14 @@ from typing import Any, TypeAlias
 import trio
 
 from ._agentcore_session import RuntimeSession, push_exception
+from ._agentcore_shell import Outcome, run_in_shell
 from ._agentcore_state import MicroVM
 from ._aws_frames import event_frame
 from ._feed import Feed
 from ._stream_faults import Frame
 
-__all__ = ["CommandFunction", "run_command"]
+__all__ = ["CommandFunction", "Outcome", "run_command"]
 
-Outcome: TypeAlias = tuple[str, str, int]
 # The text of a command to what it wrote to stdout, to stderr, and its exit code.
 CommandFunction: TypeAlias = Callable[[str], Outcome | Awaitable[Outcome]]
 
@@ -39,7 +41,7 @@ async def run_command(
     scope = session.commands[feed] = trio.CancelScope(deadline=trio.current_time() + timeout)
     try:
         with scope:
-            outcome = await shell(command, vm.files) if function is None else await _call(function, command)
+            outcome = await run_in_shell(command, vm.files) if function is None else await _call(function, command)
     except Exception:
         push_exception(feed, "internalServerException", "the command function of the simulator failed")
         feed.end()
@@ -60,35 +62,6 @@ def _push_outcome(feed: Feed, outcome: Outcome) -> None:
         pieces = {"stdout": written, "stderr": complained}
         _push(feed, "contentDelta", {name: piece for name, piece in pieces.items() if piece})
     _push(feed, "contentStop", {"exitCode": exit_code, "status": "COMPLETED"})
-
-
-async def shell(command: str, files: dict[str, str]) -> Outcome:
-    """The built-in commands: ``echo words [> file]``, ``cat file``, ``sleep N``, ``exit N``, ``true``, ``false``."""
-    await trio.lowlevel.checkpoint()
-    try:
-        name, *words = shlex.split(command)
-    except ValueError as exc:
-        return "", f"sh: syntax error: {exc}\n", 2
-    match name, words:
-        case "echo", [*said, ">", path]:
-            files[path] = " ".join(said) + "\n"
-            return "", "", 0
-        case "echo", _:
-            return " ".join(words) + "\n", "", 0
-        case "cat", [path] if path in files:
-            return files[path], "", 0
-        case "cat", [path]:
-            return "", f"cat: {path}: No such file or directory\n", 1
-        case "sleep", [seconds]:
-            await trio.sleep(float(seconds))
-            return "", "", 0
-        case "exit", [code]:
-            return "", "", int(code)
-        case "true", []:
-            return "", "", 0
-        case "false", []:
-            return "", "", 1
-    return "", f"sh: {name}: command not found\n", 127
 
 
 async def _call(function: CommandFunction, command: str) -> Outcome:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ._api import Clock, Ids
 from ._background import Background
@@ -20,6 +20,9 @@ from ._claude_log import EventLog
 from ._claude_status import Outcomes, Threads
 from ._claude_turn import SessionTurn
 from ._script import Agent, Call
+
+if TYPE_CHECKING:
+    from ._claude_disk import SessionDisk
 
 __all__ = ["EngineOptions", "SessionEngine"]
 
@@ -38,12 +41,14 @@ class EngineOptions:
         agent_name: The agent's name, as thread events show it.
         self_hosted: Whether a worker runs the built-in tools.
         usage: What a model request reports.
+        disk: Its files.
     """
 
     agent: Agent
     agent_name: str
     self_hosted: bool
     usage: Mapping[str, int]
+    disk: SessionDisk
 
 
 class SessionEngine:

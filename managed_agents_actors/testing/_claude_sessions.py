@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 from ._api import Reply
 from ._claude_agents import show_tools
 from ._claude_api import ApiCall, Route, created_at_filter, merge_metadata, page_reply, page_request, refuse, require
+from ._claude_disk import SessionDisk
 from ._claude_resources import attach_resource
 from ._claude_session import EngineOptions, SessionEngine
 from ._claude_world import ClaudeWorld, StoredSession
@@ -35,13 +36,14 @@ def create_session(call: ApiCall) -> Reply:
         require(kind in INITIAL_TYPES, f"initial_events: {kind!r} cannot start a session")
     metadata = merge_metadata({}, call.body.get("metadata"))
     budget = _budget(call.body.get("budget"))
+    session_id = world.ids.new("sesn")
     options = EngineOptions(
         agent=world.agent,
         agent_name=agent["name"],
         self_hosted=environment["config"]["type"] == "self_hosted",
         usage=world.usage,
+        disk=SessionDisk(world, session_id),
     )
-    session_id = world.ids.new("sesn")
     engine = SessionEngine(session_id, options, clock=world.clock, ids=world.ids, background=world.background)
     engine.threads.budget = budget
     now = world.clock.now()

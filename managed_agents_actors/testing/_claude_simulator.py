@@ -156,12 +156,30 @@ class ClaudeSimulator:
         await self._world.sessions[session_id].engine.log.wait_not_running()
         return self.session(session_id)
 
-    def add_output_file(self, session_id: str, filename: str, content: bytes, *, mime_type: str = "text/plain") -> str:
-        """Let a session have produced a file, which can be listed by scope and downloaded. Returns its id."""
+    def add_output_file(
+        self,
+        session_id: str,
+        filename: str,
+        content: bytes,
+        *,
+        mime_type: str = "text/plain",
+        created_at: str | None = None,
+    ) -> str:
+        """Let a session have produced a file, which can be listed by scope and downloaded. Returns its id.
+
+        Args:
+            session_id: The session.
+            filename: The file's name.
+            content: Its content.
+            mime_type: Its type.
+            created_at: When it was made, in any form; by default now. The listing's order is that of the calls.
+        """
         self._world.session(session_id)
         stored = _claude_resources.store_file(
             self._world, filename, content, mime_type=mime_type, session_id=session_id
         )
+        if created_at is not None:
+            stored["created_at"] = created_at
         return str(stored["id"])
 
     async def emit(self, session_id: str, event: Mapping[str, Any]) -> None:

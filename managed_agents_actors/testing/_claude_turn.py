@@ -118,6 +118,16 @@ class SessionTurn:
             self.stop_details = {"type": "refusal", "category": None, "explanation": None}
         await self._stop()
 
+    async def write_output(self, name: str, content: bytes, *, mime_type: str = "text/plain") -> None:
+        """A file below ``/mnt/session/outputs``."""
+        await trio.lowlevel.checkpoint()
+        self._session.options.disk.write_output(name, content, mime_type)
+
+    async def read_file(self, path: str) -> bytes:
+        """What is mounted at a path."""
+        await trio.lowlevel.checkpoint()
+        return self._session.options.disk.read(path)
+
     async def emit(self, event: Mapping[str, Any]) -> None:
         """Any event, as given."""
         await trio.lowlevel.checkpoint()

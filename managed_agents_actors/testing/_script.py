@@ -33,6 +33,7 @@ __all__ = [
     "subagent_call",
     "think",
     "wait",
+    "write_output",
 ]
 
 
@@ -114,6 +115,12 @@ class Turn(Protocol):
     async def grade(self, result: str = "satisfied", explanation: str = "") -> None:
         """One outcome evaluation."""
 
+    async def write_output(self, name: str, content: bytes, *, mime_type: str = "text/plain") -> None:
+        """Write a file below ``/mnt/session/outputs``, for clients to fetch; not of AgentCore."""
+
+    async def read_file(self, path: str) -> bytes:
+        """Read what was mounted at a path last, or raise :class:`FileNotFoundError`; not of AgentCore."""
+
     async def end(self, reason: str | Mapping[str, Any] = "end_turn") -> None:
         """End the turn here with this stop reason."""
 
@@ -192,6 +199,11 @@ def wait(seconds: float) -> Step:
 def grade(result: str = "satisfied", explanation: str = "") -> Step:
     """The outcome is evaluated with this result."""
     return Step("grade", lambda turn: turn.grade(result, explanation))
+
+
+def write_output(name: str, content: bytes, *, mime_type: str = "text/plain") -> Step:
+    """The agent writes a file below ``/mnt/session/outputs``, which clients may fetch then."""
+    return Step("write_output", lambda turn: turn.write_output(name, content, mime_type=mime_type))
 
 
 def end(reason: str | Mapping[str, Any] = "end_turn") -> Step:
