@@ -1,0 +1,145 @@
+"""Provisioning at any provider: one call that gives a handle to run sessions with, and one that puts it away.
+
+Everything is checked before anything is sent, and one deadline bounds all that a call does. What is made, and how, is
+the provider's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from .._errors import ConfigurationError
+from ._cache import Cache
+from ._harnesses import PROVISION_SECONDS
+from ._order import Order, Removal
+from ._progress import Course, OnProgress, check_limit
+from ._specs import AgentSpec, EnvironmentSpec
+from ._store import Store
+
+__all__ = ["Provisioner", "provision", "teardown"]
+
+
+class Provisioner(Protocol):
+    """What a provider module may have beside its sessions: it can make what they use."""
+
+    NAME: str
+
+    def parse_provisioning(self, options: Mapping[str, Any], /, *, teardown: bool = False) -> Any:
+        """Check the caller's provider options; nothing is sent.
+
+        Args:
+            options: The options.
+            teardown: Whether something is to be put away, not made.
+
+        Raises:
+            TypeError: An option is unknown or a required one is missing; the message names it.
+            ConfigurationError: A value cannot be used.
+        """
+        ...
+
+    async def provision(self, order: Order, /) -> Any:
+        """Make what is ordered, or find it, and give its handle: a frozen value with ``to_json()``.
+
+        The deadline is kept from outside, by cancellation. What the call made is taken back when it does not end well.
+
+        Raises:
+            ProvisioningError: It cannot be made; made by ``order.course``, it says how far it came.
+        """
+        ...
+
+    async def teardown(self, removal: Removal, /) -> None:
+        """Put away what a handle names, within ``removal.timeout``, and forget it; twice is fine.
+
+        Raises:
+            ProvisioningError: Something of it could not be put away; nothing was forgotten.
+        """
+        ...
+
+
+async def provision(
+    provider: Provisioner,
+    spec: AgentSpec | Mapping[str, Any],
+    *,
+    environment: EnvironmentSpec | Mapping[str, Any] | None = None,
+    name: str | None = None,
+    store: Store | None = None,
+    timeout: float = PROVISION_SECONDS,
+    interval: float | None = None,
+    on_progress: OnProgress | None = None,
+    **provider_options: Any,
+) -> Any:
+    """Make what a spec describes, or find it, and give a handle: ``run_session(provider, **handle.options, …)``.
+
+    Claude Managed Agents gets an agent and an environment, AgentCore a harness that can be invoked. They are named by
+    their content, so the same spec gives the same ones, and by a store without a request. Tasks that want the same make
+    it once. If the call fails or is cancelled, what it made is taken back, which may take 30 s beyond ``timeout``; what
+    it only found is left alone.
+
+    Args:
+        provider: A provider module.
+        spec: The agent, or a mapping with the attributes of an :class:`AgentSpec`.
+        environment: Where the agent's own tools run; a mapping is an :class:`EnvironmentSpec`, too.
+        name: What the agent or harness is called, in place of the spec's name.
+        store: Remembers the handles; by default this process does.
+        timeout: The longest that all of it may take, in seconds: every wait, request, connection and repetition.
+        interval: Seconds between two looks at what is waited for; by default a twelfth of ``timeout``, 0.05 at least
+            and 5 at most.
+        on_progress: Called with a :class:`Progress` at every look; may be async. If it fails, that is logged.
+        **provider_options: The provider's own: ``client`` and ``model_config`` (``api_key``, ``base_url``, ``account``;
+            of AgentCore ``region``, ``credentials``, ``endpoint_url``); of AgentCore ``execution_role_arn``.
+
+    Returns:
+        A :class:`ClaudeHandle` or a :class:`HarnessHandle`.
+
+    Raises:
+        TypeError: A provider option is unknown or missing.
+        ConfigurationError: An argument cannot be used; nothing was sent.
+        ProvisioningError: It could not be made, or not in time: ``context`` has ``phase``, ``id`` (the name while there
+            is none), ``status``, ``elapsed`` and ``polls``; notes say what may be left behind.
+        APIError: The provider refused.
+        TransportError: The exchange failed; a note says if something may have been created.
+    """
+    _require(provider)
+    checked = AgentSpec.of(spec)
+    options = provider.parse_provisioning(provider_options)
+    where = None if environment is None else EnvironmentSpec.of(environment)
+    what = f"{checked.name if name is None else name} at {provider.NAME}"
+    course = Course(what, timeout=check_limit(timeout), interval=interval, on_progress=on_progress)
+    order = Order(spec=checked, environment=where, name=name, cache=Cache(store), course=course, options=options)
+    return await course.within_deadline(lambda: provider.provision(order))
+
+
+async def teardown(
+    provider: Provisioner, handle: Any, *, store: Store | None = None, timeout: float = 60.0, **provider_options: Any
+) -> None:
+    """Put away what :func:`provision` gave; what is away already is fine.
+
+    An agent is archived and its environment deleted, each whatever becomes of the other; an environment that cannot be
+    deleted is archived. The deletion of a harness is begun; it takes minutes.
+
+    Args:
+        provider: The provider module.
+        handle: The handle, or its JSON form.
+        store: Forgets the handle; by default this process does.
+        timeout: The longest that it may take, in seconds.
+        **provider_options: As of :func:`provision`, but for the role.
+
+    Raises:
+        TypeError: A provider option is unknown.
+        ConfigurationError: An argument cannot be used; nothing was sent.
+        ProvisioningError: Something could not be put away, and the store was left alone; ``context`` says what, by
+            ``agent`` and ``environment``, or ``harness``. Try again.
+        StoreError: All is put away, but the store could not forget it. Try again.
+    """
+    _require(provider)
+    options = provider.parse_provisioning(provider_options, teardown=True)
+    removal = Removal(handle=handle, cache=Cache(store), timeout=check_limit(timeout), options=options)
+    await provider.teardown(removal)
+
+
+def _require(provider: Any) -> None:
+    if all(callable(getattr(provider, name, None)) for name in ("parse_provisioning", "provision", "teardown")):
+        return
+    name = getattr(provider, "NAME", None) or f"a {type(provider).__name__}"
+    raise ConfigurationError(f"{name} cannot provision: make what its sessions use otherwise, and give them its ids")
