@@ -123,7 +123,8 @@ class Idled:
     """The session stopped.
 
     ``waiting_for`` is ``None`` at the end of a turn; otherwise the ids of the calls that are waited for, perhaps none.
-    ``explained`` is false when the provider gave no reason; ``at`` is when, in a form that sorts by time.
+    ``explained`` is false when the provider gave no reason; ``at`` is when, in a form that sorts by time. ``at_work``
+    is true when only this side has left the turn, and the provider may go on with it.
     """
 
     terminal: Terminal
@@ -131,6 +132,7 @@ class Idled:
     waiting_for: tuple[str, ...] | None
     explained: bool = True
     at: str | None = None
+    at_work: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +158,13 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """The work on the request has broken off for good: the session goes on, the request does not."""
+    """The work on the request has broken off for good: the session goes on, the request does not.
+
+    ``at_work`` is true when the provider may go on with it, unseen.
+    """
 
     error: ManagedAgentsError
+    at_work: bool = False
 
 
 @dataclass(frozen=True, slots=True)

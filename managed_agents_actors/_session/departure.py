@@ -16,12 +16,13 @@ from .options import SessionOptions
 EXIT_BUDGET = 5.0
 
 
-async def depart(options: SessionOptions, session_id: str, *, busy: bool, log: Any) -> None:
+async def depart(options: SessionOptions, session_id: str, connection: Any, *, busy: bool, log: Any) -> None:
     """Do with a session what ``on_exit=`` says. Failures are logged; there is nobody left to tell.
 
     Args:
         options: The session's options.
         session_id: The session.
+        connection: What its requests went through, if that is still open: it knows what goes on.
         busy: Whether a request was in progress: if not, there is nothing to interrupt.
         log: Where failures go.
     """
@@ -30,8 +31,11 @@ async def depart(options: SessionOptions, session_id: str, *, busy: bool, log: A
         return
     with trio.move_on_after(EXIT_BUDGET, shield=True):
         try:
-            async with options.provider.open_connection(options.provider_options) as connection:
+            if connection is not None:
                 await options.provider.leave(connection, session_id, how)
+                return
+            async with options.provider.open_connection(options.provider_options) as another:
+                await options.provider.leave(another, session_id, how)
         except ManagedAgentsError as error:
             log.warning("on_exit_failed", on_exit=how, exc_info=error)
         return

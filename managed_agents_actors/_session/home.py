@@ -103,6 +103,7 @@ class Home:
         self.nursery: trio.Nursery | None = None
         self._keeping: trio.Nursery | None = None
         self._is_attended = trio.Event()
+        self._has_left = trio.Event()
         self._connection: Any = None
         self.failure: ManagedAgentsError | None = None
         self.exited = trio.Event()
@@ -178,10 +179,10 @@ class Home:
     async def _keep_connection(self, *, task_status: trio.TaskStatus[Any]) -> None:
         async with self.options.provider.open_connection(self.options.provider_options) as connection:
             task_status.started(connection)
-            try:
-                await trio.sleep_forever()
-            finally:
-                self._connection = None
+            await trio.lowlevel.checkpoint()  # whoever asked for it may have been cancelled, and waits for its end
+            with trio.CancelScope(shield=True):  # a session that is cancelled is left through it, which is bounded
+                await self._has_left.wait()
+            self._connection = None
 
     def renew(self) -> None:
         """Make ready for an actor that takes the place of one that has ended.
@@ -260,8 +261,11 @@ class Home:
                     async with self._told():
                         yield
                 finally:
-                    await self._leave()
-                    keeping.cancel_scope.cancel()
+                    try:
+                        await self._leave()
+                    finally:
+                        self._has_left.set()
+                        keeping.cancel_scope.cancel()
         finally:
             self._keeping = self._connection = None
             self.exited.set()
@@ -282,7 +286,8 @@ class Home:
     async def _leave(self) -> None:
         await self.terminals.flush(NOTIFY_GRACE)
         if self.session_id is not None and self.machine.log.status not in ("terminated", "deleted"):
-            await depart(self.options, self.session_id, busy=self.machine.leaves_work, log=self.log)
+            busy = self.machine.leaves_work
+            await depart(self.options, self.session_id, self._connection, busy=busy, log=self.log)
 
     def conclude(self) -> None:
         """No actor will come any more: leave nobody waiting. Awaits nothing."""

@@ -58,6 +58,8 @@ def fresh(error: Exception) -> Exception:
     again = type(error).__new__(type(error), *error.args)
     again.args = error.args  # an OSError's __new__ leaves them to an __init__ that is not called here
     again.__dict__.update(error.__dict__)
+    if notes := getattr(error, "__notes__", None):
+        again.__notes__ = [*notes]
     again.__cause__ = error.__cause__
     again.__suppress_context__ = error.__suppress_context__
     return again

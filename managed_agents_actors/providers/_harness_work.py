@@ -6,6 +6,8 @@ Source: Amazon Bedrock AgentCore, "InvokeHarness": no token makes a repetition s
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -31,19 +33,22 @@ class Work:
         messages: What the harness is told.
         entries: What the log says once the harness has them.
         begins_turn: Whether they are a message, and no answer.
-        scope: Cuts it short.
+        earlier: The work that has to be over before.
+        scope: Ends it at once.
         decided: Set when it is known whether the harness has the messages.
         refusal: Why it has not.
         over: Set when nothing of it goes on.
         is_accepted: Whether the harness has the messages, or may have them.
         is_sent: Whether the latest attempt went out and was not refused for the time being.
         is_open: Whether the latest attempt was answered with a stream.
-        invocation: What the latest attempt has streamed.
+        left: Set when its request is over. It is followed to its end all the same, since the harness may hand calls
+            off then, but nothing of it is told, and nothing more is begun for it.
     """
 
     messages: list[dict[str, Any]]
     entries: list[Fact]
     begins_turn: bool = False
+    earlier: Work | None = None
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     decided: trio.Event = field(default_factory=trio.Event)
     refusal: ManagedAgentsError | None = None
@@ -51,7 +56,23 @@ class Work:
     is_accepted: bool = False
     is_sent: bool = False
     is_open: bool = False
-    invocation: Invocation | None = None
+    left: trio.Event = field(default_factory=trio.Event)
+    _waits: trio.CancelScope | None = None
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """A wait that is cut short when the work is left."""
+        with trio.CancelScope() as self._waits:
+            if self.left.is_set():
+                self._waits.cancel()
+            yield
+        self._waits = None
+
+    def leave(self) -> None:
+        """Its request is over."""
+        self.left.set()
+        if self._waits is not None:
+            self._waits.cancel()
 
 
 def is_not_taken(outcome: Ending | ManagedAgentsError) -> bool:

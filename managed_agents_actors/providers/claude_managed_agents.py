@@ -14,13 +14,18 @@ from typing import Any, Literal
 
 import trio
 
+from .._artifact import ArtifactStore
 from .._errors import ConfigurationError, ConflictError, InvalidRequestError, ProtocolError
 from .._model import Event
 from .._protocol import claude_inputs
 from .._protocol.claude_events import classify
 from .._protocol.codec import encode_json
 from .._protocol.mail import Answer, Confirmation, Goal, Input, Interrupt, Message, RawEvent
+from ..artifacts import ClaudeFiles
 from ..claude import ClaudeClient
+from ..provisioning import ClaudeHandle, Order, Removal
+from ..provisioning import _claude as provisioning
+from ..provisioning._options import ClaudeOptions, claude_client, claude_options
 from .contract import Capabilities, EventSource, HistoryPages
 
 __all__ = [
@@ -32,12 +37,16 @@ __all__ = [
     "is_resumed",
     "leave",
     "metadata",
+    "open_artifacts",
     "open_connection",
     "open_stream",
     "parse_options",
+    "parse_provisioning",
     "post",
+    "provision",
     "read_history",
     "read_status",
+    "teardown",
 ]
 
 NAME = "claude_managed_agents"
@@ -259,6 +268,11 @@ async def leave(connection: Connection, session_id: str, how: Literal["interrupt
     await put_away(session_id)
 
 
+def open_artifacts(connection: Connection, session_id: str, **options: Any) -> ArtifactStore:
+    """Open the session's files; ``options`` are those of :class:`~managed_agents_actors.artifacts.ClaudeFiles`."""
+    return ClaudeFiles(connection.client, session_id, **options)
+
+
 def check_input(item: Input) -> None:
     """Check that an input can be put on the wire."""
     event = _wire(item)
@@ -270,3 +284,23 @@ def check_input(item: Input) -> None:
         encode_json(event)
     except ValueError as error:
         raise ConfigurationError(f"{event['type']} is {error}; nothing was sent") from error
+
+
+# --- provisioning ----------------------------------------------------------------------------------------------------
+
+
+def parse_provisioning(options: Mapping[str, Any], *, teardown: bool = False) -> ClaudeOptions:  # noqa: ARG001 -- they are the same
+    """Check the options of provisioning: ``client``, ``model_config``."""
+    return claude_options(NAME, options)
+
+
+async def provision(order: Order) -> ClaudeHandle:
+    """Make an agent and an environment, or find them; both or none."""
+    async with claude_client(order.options) as client:
+        return await provisioning.provision_claude(client, order)
+
+
+async def teardown(removal: Removal) -> None:
+    """Archive an agent and delete its environment, each whatever becomes of the other."""
+    async with claude_client(removal.options) as client:
+        await provisioning.teardown_claude(client, removal)

@@ -37,6 +37,7 @@ from .._protocol.facts import (
     own_event,
 )
 from .._protocol.mail import Answer, Confirmation, Goal, Input, Interrupt, Message, RawEvent
+from ..provisioning import Order, Provisioner, Removal
 
 __all__ = [
     "Activity",
@@ -60,9 +61,12 @@ __all__ = [
     "Interrupted",
     "Message",
     "Nothing",
+    "Order",
     "PreviewText",
     "Provider",
+    "Provisioner",
     "RawEvent",
+    "Removal",
     "Restarted",
     "Running",
     "Said",
@@ -122,6 +126,13 @@ class HistoryPages(Protocol):
 
 class Provider(Protocol):
     """A provider module. ``options`` and ``connection`` are its own values, opaque to the session.
+
+    A provider whose agents store files may have one name more: ``open_artifacts(connection, session_id, **options)``
+    gives the store of a session, as :class:`~managed_agents_actors.artifacts.ArtifactStore`, without sending anything;
+    it is what a tool's ``context.artifacts(**options)`` gives. An unknown option is a ``TypeError``.
+
+    One that can make what its sessions use has the names of :class:`~managed_agents_actors.provisioning.Provisioner`,
+    too; with another one :func:`~managed_agents_actors.provision` is refused.
 
     Attributes:
         NAME: The provider's name, as contexts and logs show it.

@@ -34,6 +34,9 @@ def _examples() -> dict[str, Exception]:
         "reason": ("why", 1),
         "stop_reason": {"type": "requires_action"},
         "context": {"phase": "poll"},
+        "exit_code": 7,
+        "stderr": "no such file",
+        "timed_out": True,
     }
     made: dict[str, Exception] = {}
     for name in _errors.__all__:
@@ -51,6 +54,7 @@ EXAMPLES = _examples()
 def test_a_fresh_copy_is_the_same_error_anew(name: str) -> None:
     original = EXAMPLES[name]
     original.__cause__ = cause = OSError("the socket")
+    original.__notes__ = ["what to do"]
     copy = fresh(original)
     assert copy is not original
     assert type(copy) is type(original)
@@ -58,6 +62,8 @@ def test_a_fresh_copy_is_the_same_error_anew(name: str) -> None:
     assert vars(copy) == vars(original)
     assert copy.__cause__ is cause
     assert copy.__suppress_context__
+    copy.add_note("for this caller only")
+    assert original.__notes__ == ["what to do"]
     assert copy.__traceback__ is None
     copy.marked = True  # type: ignore[attr-defined]  # an attribute of the copy's alone
     assert not hasattr(original, "marked")

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import trio
-from botocore.credentials import Credentials
+from botocore.credentials import Credentials, RefreshableCredentials
+from botocore.eventstream import EventStreamBuffer
 from trio.testing import MockClock
 
 import managed_agents_actors as maa
+from managed_agents_actors._http.transport import Transport
+from managed_agents_actors.agentcore._loading import load
 from managed_agents_actors.providers import bedrock_agent_core
-from managed_agents_actors.testing import RecordingHandler
+from managed_agents_actors.testing import RecordingHandler, open_agentcore_simulator, say
 
 from ._harness import (
     ARN,
     REGION,
     Cut,
     Harness,
+    Part,
     Pause,
     Refuse,
     Vanish,
@@ -121,6 +128,13 @@ async def test_bed_02_an_index_used_again_and_an_id_used_twice(autojump_clock: M
     async with open_harness(first, says("done")) as harness:
         await run(harness, handler)
     assert sorted((call.id, call.input) for call in handler.calls) == [("A", {"a": 1}), ("B", {"b": 2})]
+    # Each goes back once, with its own input, and is answered once.
+    echoed, told = harness.told[1]
+    assert [block["toolUse"] for block in echoed["content"]] == [
+        {"toolUseId": "A", "name": "echo", "input": {"a": 1}},
+        {"toolUseId": "B", "name": "echo", "input": {"b": 2}},
+    ]
+    assert [block["toolResult"]["toolUseId"] for block in told["content"]] == ["A", "B"]
 
 
 async def test_bed_02_damaged_input_is_an_error_result_and_runs_nothing(autojump_clock: MockClock) -> None:
@@ -136,23 +150,70 @@ async def test_bed_02_damaged_input_is_an_error_result_and_runs_nothing(autojump
 # --- BED-05 -----------------------------------------------------------------------------------------------------------
 
 
+def written(*frames: bytes) -> list[dict[str, Any]]:
+    """What was written in these frames, as botocore reads it."""
+    buffer = EventStreamBuffer()
+    buffer.add_data(b"".join(frames))
+    events = [(message.headers[":event-type"], json.loads(message.payload)) for message in buffer]
+    return [{"type": name, name: members} for name, members in events]
+
+
+class Watcher:
+    """Gives a call's text back, and keeps what it is shown of the service's events."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, Any]] = []
+
+    async def handle_tool_call(self, name: str, input: dict[str, Any], context: maa.ToolContext) -> str:
+        return str(input["x"])
+
+    async def handle_event(self, event: dict[str, Any], context: maa.EventContext) -> None:
+        if not event["type"].startswith("managed_agents."):
+            self.seen.append({name: value for name, value in event.items() if name != "id"})
+
+
 @pytest.mark.parametrize("sizes", [(1,), (7,), (1, 100, 3), (100_000,)])
 async def test_bed_05_frames_split_anywhere_or_coalesced(sizes: tuple[int, ...], autojump_clock: MockClock) -> None:
     first, second = calls("A", given='{"x":"é🙂"}'), says("done")
-    seen: list[Any] = []
-
-    class Watcher:
-        async def handle_tool_call(self, name: str, input: dict[str, Any], context: maa.ToolContext) -> str:
-            return str(input["x"])
-
-        async def handle_event(self, event: dict[str, Any], context: maa.EventContext) -> None:
-            seen.append(event["type"])
-
+    watcher = Watcher()
     async with open_harness([b"".join(first)], [b"".join(second)], sizes=sizes) as harness:
-        result = await run(harness, Watcher())
-    assert [kind for kind in seen if not kind.startswith("managed_agents.")] == types(result)
+        result = await run(harness, watcher)
+        # All of them, once and in order, by the time that the result is there.
+        assert watcher.seen == written(*first, *second)
+    assert [{name: value for name, value in event.items() if name != "id"} for event in result.events] == watcher.seen
     assert harness.told[1] == answer("A", "é🙂", {"x": "é🙂"})
     assert result.text == "done"
+
+
+async def test_bed_05_a_stream_in_two_parts_wherever_it_is_parted(autojump_clock: MockClock) -> None:
+    frames = [start(), txt("é🙂"), stop()]
+    stream, events = b"".join(frames), written(*frames)
+    parted: list[list[Part]] = [[stream[:at], Pause(0.001), stream[at:]] for at in range(1, len(stream))]
+    async with open_harness(*parted) as harness:
+        for _ in parted:
+            heard: list[Any] = []
+            asked = harness.client.invoke_harness(harnessArn=ARN, runtimeSessionId="a" * 33, messages=GO)
+            async with asked as told:
+                with suppress(trio.EndOfChannel):
+                    while True:
+                        heard += await told.receive_batch()
+            assert heard == events
+    assert len(harness.sent) == len(parted)
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
+async def test_bed_05_two_frames_and_a_part_of_the_third(part: float, autojump_clock: MockClock) -> None:
+    first, second, third, *rest = calls("A", given='{"x":"é🙂"}')
+    at = int(len(third) * part)
+    watcher = Watcher()
+    parts: list[Part] = [first + second + third[:at], Pause(5.0), third[at:] + b"".join(rest)]
+    async with open_harness(parts, says("done")) as harness:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run, harness, watcher)
+            await trio.sleep(2.0)
+            assert watcher.seen == written(first, second)  # as they come, not once the third is whole
+        assert watcher.seen == written(first, second, third, *rest, *says("done"))
+    assert harness.told[1] == answer("A", "é🙂", {"x": "é🙂"})
 
 
 # --- BED-07 -----------------------------------------------------------------------------------------------------------
@@ -166,6 +227,33 @@ async def test_bed_07_throttling_is_waited_out(autojump_clock: MockClock) -> Non
     assert result.text == "done"
     assert harness.told == [GO, GO, GO, answer("A"), answer("A")]
     assert all(later - earlier >= 3.0 for earlier, later in zip(harness.at[:3], harness.at[1:3], strict=False))
+
+
+BUSY = Refuse(429, "ThrottlingException")
+# How the waits grow, unless the server names one: each is up to half as short as it may be long, so that those who were
+# sent away together do not come back together.
+LONGEST = [0.5, 1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("throttled", "resumes"),
+    [([BUSY] * 3, False), ([BUSY] * 3, True), ([[throw("throttlingException")]] * 3, False)],
+    ids=["message", "results", "stream"],
+)
+async def test_bed_07_the_waits_between_attempts_grow_and_are_spread(
+    throttled: Any, resumes: bool, autojump_clock: MockClock
+) -> None:
+    before = [calls("A")] if resumes else []
+    times = 12
+    async with open_harness(*[*before, *throttled, says("done")] * times) as harness:
+        for _ in range(times):
+            policy = maa.ReconnectPolicy(initial=0.5, jitter=0.5)
+            assert (await run(harness, invoke_retries=3, reconnect=policy)).text == "done"
+    size = len(before) + len(throttled) + 1
+    for n, longest in enumerate(LONGEST, len(before)):
+        waits = [harness.at[at + n + 1] - harness.at[at + n] for at in range(0, size * times, size)]
+        assert all(longest / 2 <= wait <= longest for wait in waits), waits
+        assert max(waits) - min(waits) > longest / 10, waits  # by chance twelve draws agree once in 10**6 runs
 
 
 async def test_bed_07_throttling_without_end_is_told(autojump_clock: MockClock) -> None:
@@ -366,7 +454,8 @@ async def test_bed_10_a_cancellation_closes_the_stream(stops: bool, autojump_clo
 
 @pytest.mark.parametrize("stops", [False, True])
 async def test_bed_10_a_request_that_takes_too_long_is_given_up(stops: bool, autojump_clock: MockClock) -> None:
-    async with open_harness([start(), txt("Hel"), Pause()], says("Hi")) as harness:
+    slow = (start(), txt("Hel"), Pause(8.0), txt("lo"), done(), stop(), meta(1, 1))
+    async with open_harness(slow, says("Hi")) as harness:
         async with maa.open_session(
             bedrock_agent_core, handler=echo, timeout=5.0, stop_on_cancel=stops, **harness.options
         ) as session:
@@ -374,8 +463,11 @@ async def test_bed_10_a_request_that_takes_too_long_is_given_up(stops: bool, aut
                 await session.ask("go")
             assert caught.value.result is not None
             assert caught.value.result.text == "Hel"
+            began = trio.current_time()
             assert (await session.ask("again")).text == "Hi"
-        assert harness.broken_off == 1
+            # What nobody stops is waited for: two invocations of one session at once would spoil its conversation.
+            assert trio.current_time() - began == pytest.approx(0 if stops else 3, abs=0.5)
+        assert harness.broken_off == stops
         assert len(harness.stops) == stops
 
 
@@ -391,6 +483,32 @@ async def test_bed_11_usage_is_summed_and_text_blocks_are_not_glued(autojump_clo
 
 
 # --- BED-13 -----------------------------------------------------------------------------------------------------------
+
+
+async def test_bed_13_a_session_is_resumed_by_its_id_alone(autojump_clock: MockClock) -> None:
+    async with (
+        open_agentcore_simulator([[say("one")], [say("two")]], transport="memory") as simulator,
+        simulator.client() as client,
+    ):
+        known = {"client": client, "harness_arn": simulator.harness_arn, "handler": echo}
+        texts = []
+        for prompt, options in (("a", {"runtime_session_id": "a" * 33}), ("b", {"session_id": "a" * 33})):
+            result = await maa.run_session(bedrock_agent_core, prompt=prompt, **known, **options)
+            texts.append((result.session_id, result.text))
+        assert texts == [("a" * 33, "one"), ("a" * 33, "two")]
+        told = [message["content"] for message in simulator.session("a" * 33).messages if message["role"] == "user"]
+        assert told == [[{"text": "a"}], [{"text": "b"}]]
+        # What was begun before is not begun anew: there is nothing to be told but a prompt.
+        with pytest.raises(maa.ConfigurationError, match="give prompt="):
+            await maa.run_session(bedrock_agent_core, session_id="a" * 33, **known)
+        assert simulator.session("a" * 33).invocations == 2
+
+
+async def test_bed_13_a_session_needs_an_id(autojump_clock: MockClock) -> None:
+    async with open_harness() as harness:
+        with pytest.raises(TypeError, match=r"runtime_session_id=.*session_id= resumes one"):
+            await run(harness, runtime_session_id=None, session_id=None)
+    assert harness.asked == []
 
 
 async def test_bed_13_reattach(autojump_clock: MockClock) -> None:
@@ -459,6 +577,60 @@ async def test_what_a_live_session_cannot_do_is_a_typed_error(autojump_clock: Mo
 
 
 # --- BED-14 -----------------------------------------------------------------------------------------------------------
+
+
+async def test_bed_14_the_hosts_are_those_of_the_region(autojump_clock: MockClock) -> None:
+    dialled: list[tuple[str, int]] = []
+
+    async def dial(host: str, port: int) -> trio.abc.Stream:
+        await trio.lowlevel.checkpoint()
+        dialled.append((host, port))
+        raise OSError("nobody is there")
+
+    load()  # a thread would let virtual time pass
+    transport = Transport(open_stream=dial)
+    async with maa.AgentCoreClient(REGION, ("AKIDEXAMPLE", "secret", "token"), transport=transport) as client:
+        with pytest.raises(maa.TransportError):
+            await maa.run_session(
+                bedrock_agent_core,
+                client=client,
+                harness_arn=ARN,
+                runtime_session_id="a" * 33,
+                handler=echo,
+                prompt="go",
+                reconnect=maa.ReconnectPolicy(max_attempts=1),
+            )
+        with pytest.raises(maa.TransportError):
+            await client.get_harness(harnessId="notes-0123456789")
+    assert set(dialled) == {
+        ("bedrock-agentcore.eu-west-1.amazonaws.com", 443),
+        ("bedrock-agentcore-control.eu-west-1.amazonaws.com", 443),
+    }
+
+
+async def test_bed_14_botocores_credentials_are_refreshed_once_when_they_have_expired() -> None:
+    """In real time: botocore is asked in a thread."""
+    refreshed: list[str] = []
+
+    def refresh() -> dict[str, str]:
+        refreshed.append("new")
+        in_an_hour = datetime.now(UTC) + timedelta(hours=1)
+        return {"access_key": "AKIDNEW", "secret_key": "s", "token": "new", "expiry_time": in_an_hour.isoformat()}
+
+    keys = RefreshableCredentials(
+        "AKIDOLD", "s", "old", datetime.now(UTC) + timedelta(hours=1), refresh, "tests", advisory_timeout=0
+    )
+
+    def expire() -> None:
+        """The service knows before its clients that a key has run out; by then they do, too."""
+        keys._expiry_time = datetime.now(UTC)
+
+    expired = Refuse(403, "ExpiredTokenException", meanwhile=expire)
+    async with open_harness(calls("A", "B"), expired, says("done"), credentials=keys) as harness:
+        result = await run(harness)
+    assert (result.text, refreshed) == ("done", ["new"])
+    assert [request.headers["x-amz-security-token"] for request in harness.asked] == ["old", "old", "new"]
+    assert "Credential=AKIDNEW/" in harness.asked[2].headers["authorization"]
 
 
 async def test_bed_14_region_and_credentials(autojump_clock: MockClock) -> None:

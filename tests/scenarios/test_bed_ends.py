@@ -77,7 +77,7 @@ async def test_a_message_is_cut_short_while_the_harness_still_has_not_said_that_
 ) -> None:
     timeout = 5.0 if ends == "deadline" else None
     async with (
-        open_harness(Refuse(200, "", before=Pause(200.0)), says("Hi")) as harness,
+        open_harness(Refuse(200, "", before=Pause(9.0)), says("Hi")) as harness,
         open_session(harness, timeout=timeout) as session,
         session.subscribe() as terminals,
     ):

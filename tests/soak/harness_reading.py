@@ -230,7 +230,7 @@ def _shared(seen: Sequence[Event], attempts: Sequence[tuple[Attempt, bool]]) -> 
     # Attempts that carried nothing look alike: the one that was made again is the one that was taken back.
     parts = reversed(list(_prefixes(seen, first)))
     for part, place in sorted(parts, key=lambda found: found[0].is_taken_back != again):
-        if len(part.events) < len(first.heard.events) and first.end != "left":
+        if len(part.events) < len(first.heard.events) and not first.was_left:
             continue
         others = _shared(seen[place:], rest)
         if others is not None:

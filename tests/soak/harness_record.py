@@ -13,7 +13,7 @@ from managed_agents_actors.testing import RecordedRequest
 from .harness_case import HarnessTalk
 from .record import Event, Execution
 
-# How an exchange ended for the client: in good order; torn; too silent; without an answer; or because it was left.
+# How an exchange ended for the client: in good order; torn; too silent; without an answer; or because it was closed.
 End: TypeAlias = Literal["clean", "torn", "silent", "unanswered", "left"]
 
 
@@ -29,6 +29,7 @@ class Attempt:
         code: The name of the refusal.
         data: The body, as far as it came.
         end: How it ended.
+        over: Whether another terminal had been announced by then.
     """
 
     messages: list[dict[str, Any]]
@@ -38,6 +39,12 @@ class Attempt:
     code: str = ""
     data: bytearray = field(default_factory=bytearray)
     end: End = "left"
+    over: bool = False
+
+    @property
+    def was_left(self) -> bool:
+        """Whether its request was over before it was: then it is followed to its end, but not shown."""
+        return self.over or self.end == "left"
 
     @property
     def text(self) -> str | None:

@@ -64,7 +64,7 @@ class Tap(httpx.AsyncBaseTransport):
         return httpx.Response(
             response.status_code,
             headers=response.headers,
-            stream=_Body(response.stream, attempt, self),
+            stream=_Body(response.stream, attempt, self, terminals),
             extensions=response.extensions,
         )
 
@@ -80,10 +80,11 @@ class Tap(httpx.AsyncBaseTransport):
 
 
 class _Body(httpx.AsyncByteStream):
-    def __init__(self, inner: httpx.AsyncByteStream, attempt: Attempt, tap: Tap) -> None:
+    def __init__(self, inner: httpx.AsyncByteStream, attempt: Attempt, tap: Tap, terminals: Terminals) -> None:
         self._inner = inner
         self._attempt = attempt
         self._tap = tap
+        self._terminals = terminals
         self._is_open = True
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -92,10 +93,13 @@ class _Body(httpx.AsyncByteStream):
                 self._attempt.data += chunk
                 yield chunk
         except httpx.HTTPError as error:
-            end: End = "silent" if isinstance(error, httpx.TimeoutException) else "torn"
-            self._attempt.end = end
+            self._end("silent" if isinstance(error, httpx.TimeoutException) else "torn")
             raise
-        self._attempt.end = "clean"
+        self._end("clean")
+
+    def _end(self, end: End) -> None:
+        self._attempt.end = end
+        self._attempt.over = self._terminals() > self._attempt.terminals
 
     async def aclose(self) -> None:
         self._tap.open_bodies -= self._is_open

@@ -5,6 +5,7 @@ The open calls themselves are the log's to know. A result in hand is kept until 
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Literal, TypeAlias
 
 from ..._model import ToolResult, ToolUse
@@ -45,6 +46,7 @@ class Calls:
         self.left: set[str] = set()
         self.unanswerable: set[str] = set()
         self.results: dict[str, ToolResult] = {answer.use.id: answer.result for answer in sent}
+        self._given_again: Counter[str] = Counter()
 
     def standing(self, use: ToolUse) -> Standing:
         """Say whose an open call is: ours to run, gated until somebody allows it, another client's, the provider's."""
@@ -100,8 +102,13 @@ class Calls:
         else:
             self._refuse(use, mail.message or "This call was denied.")
 
+    def is_lost(self, call_id: str, *, patience: int) -> bool:
+        """Whether the provider never got the result in hand, as far as that many repetitions can tell."""
+        return call_id in self.results and self._given_again[call_id] < patience
+
     def post_again(self, use: ToolUse) -> None:
         """The provider never got the result in hand."""
+        self._given_again[use.id] += 1
         self._core.reposted = True
         self._core.outbox.add(Answer(use, self.results[use.id]))
 
@@ -128,6 +135,7 @@ class Calls:
         for group in (self.running, self._asked, self.left, self.unanswerable):
             group.discard(call_id)
         self.results.pop(call_id, None)
+        self._given_again.pop(call_id, None)
         for delivery in self._core.outbox.of_call(call_id):
             if delivery.stage is Stage.FLYING:
                 delivery.seen = True  # however its request ends, it does not matter any more

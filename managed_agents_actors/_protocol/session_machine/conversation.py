@@ -186,11 +186,11 @@ class Conversation:
         for delivery in outbox.in_stage(Stage.HELD):
             if isinstance(delivery.input, Interrupt):
                 self._postman.accepted(delivery)
-        self.stopped()
+        self.stopped(at_work=log.stopped is not None and log.stopped.at_work)
 
-    def stopped(self) -> None:
-        """The session has stopped: what a failed request left behind is over."""
-        self.leaves_work = False
+    def stopped(self, *, at_work: bool = False) -> None:
+        """The session has stopped: what a failed request left behind is over, unless the provider goes on unseen."""
+        self.leaves_work = at_work
         if self._after == "leftovers" and not self._core.replaying:
             self._after = "nothing"
 

@@ -166,7 +166,9 @@ class Quiet:
     def _resolve_wait(self, request: Request, waited: tuple[str, ...]) -> None:
         log = self._core.log
         still_open = [log.calls[call_id] for call_id in waited or log.calls if call_id in log.calls]
-        lost = [use for use in still_open if use.id in self._calls.results]
+        # A provider that wants all results at once takes none while another client's is missing.
+        patience = BARREN_LOOKS if all(use.id in self._calls.results for use in still_open) else 1
+        lost = [use for use in still_open if self._calls.is_lost(use.id, patience=patience)]
         if lost:
             for use in lost:
                 self._calls.post_again(use)

@@ -274,11 +274,11 @@ class LogReader:
             case Idled():
                 self._turns.stopped(fact)
                 if fact.waiting_for is None:
-                    self._conversation.stopped()
+                    self._conversation.stopped(at_work=fact.at_work)
                     self._interrupts.clear()
-            case Broken(error=error):
+            case Broken(error=error, at_work=at_work):
                 self._turns.broke(error)
-                self._conversation.stopped()
+                self._conversation.stopped(at_work=at_work)
                 self._interrupts.clear()
             case Ended(how=how) if not self._core.replaying:
                 if how == "deleted":
