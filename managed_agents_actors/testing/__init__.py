@@ -43,6 +43,7 @@ from ._frames import sse_frame
 from ._http_messages import RecordedRequest, Request
 from ._http_server import Responder, StreamResponse
 from ._journal_suite import DurableJournalSuite, JournalSuite
+from ._local_shell import local_shell
 from ._provider_place import Place
 from ._provider_suite import ProviderSuite
 from ._recording import RecordedCall, RecordingHandler
@@ -64,8 +65,10 @@ from ._script import (
     subagent_call,
     think,
     wait,
+    write_output,
 )
 from ._shrinking import PlanFailed, check_plans, find_shortest_plan
+from ._store_suite import DurableStoreSuite, StoreSuite
 from ._virtual_time import deterministic_schedule, run_in_virtual_time
 from ._wire import WireServer, open_wire_server
 
@@ -82,6 +85,7 @@ __all__ = [
     "DeleteSession",
     "DropStream",
     "DurableJournalSuite",
+    "DurableStoreSuite",
     "EndStream",
     "Fault",
     "FaultPlan",
@@ -112,6 +116,7 @@ __all__ = [
     "Split",
     "StallStream",
     "Step",
+    "StoreSuite",
     "StreamResponse",
     "TerminateSession",
     "ThrowInStream",
@@ -132,6 +137,7 @@ __all__ = [
     "fail",
     "find_shortest_plan",
     "grade",
+    "local_shell",
     "open_agentcore_simulator",
     "open_claude_simulator",
     "open_wire_server",
@@ -142,4 +148,5 @@ __all__ = [
     "subagent_call",
     "think",
     "wait",
+    "write_output",
 ]

@@ -8,24 +8,30 @@ Source: Amazon Bedrock AgentCore API reference, "Common errors" and the errors o
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ._api import ApiRoute, Reply
+from ._aws_frames import exception_frame
 from ._http_messages import Request
 from ._paging import InvalidCursor, PageRequest, read_page
 
 if TYPE_CHECKING:
     from ._agentcore_world import AgentCoreWorld
 
-__all__ = ["ApiCall", "Route", "ServiceRefusal", "invalid", "not_found", "page_reply", "refuse"]
+__all__ = ["ApiCall", "Route", "ServiceRefusal", "invalid", "not_found", "page_reply", "refuse", "thrown"]
 
 Json: TypeAlias = dict[str, Any]
 
+INVALID = "ValidationException"
+# Why a request is invalid, unless there is something else to be said.
+FIELD = "FieldValidationFailed"
 # The error that a bare status stands for, such as one that a fault plan asks for.
 CODES = {
-    400: "ValidationException",
+    400: INVALID,
     401: "UnauthorizedException",
     402: "ServiceQuotaExceededException",
     403: "AccessDeniedException",
@@ -37,6 +43,8 @@ CODES = {
     503: "ServiceUnavailableException",
 }
 DEFAULT_PAGE = 100
+# A row's place, as tokens tell it.
+PLACE = re.compile(r"-?[0-9]{1,9}")
 
 
 class ServiceRefusal(Exception):
@@ -63,15 +71,20 @@ class ServiceRefusal(Exception):
 
 def refuse(status: int, message: str, *, code: str | None = None) -> ServiceRefusal:
     """The refusal to raise; its code is what the status commonly stands for."""
-    return ServiceRefusal(status, code or CODES.get(status, "InternalServerException"), message)
+    named = code or CODES.get(status, "InternalServerException")
+    return invalid(message) if named == INVALID else ServiceRefusal(status, named, message)
 
 
-def invalid(
-    message: str, *, reason: str = "FieldValidationFailed", fields: Sequence[tuple[str, str]] = ()
-) -> ServiceRefusal:
+def invalid(message: str, *, reason: str = FIELD, fields: Sequence[tuple[str, str]] = ()) -> ServiceRefusal:
     """The refusal of a request that is not as it must be."""
     listed = [{"name": name, "message": problem} for name, problem in fields]
-    return ServiceRefusal(400, "ValidationException", message, reason=reason, fieldList=listed)
+    return ServiceRefusal(400, INVALID, message, reason=reason, fieldList=listed)
+
+
+def thrown(kind: str, message: str) -> bytes:
+    """The frame of an exception within a stream, with the members that its model requires."""
+    reason = {"reason": FIELD} if kind == "validationException" else {}
+    return exception_frame(kind, {"message": message, **reason})
 
 
 def not_found(what: str) -> ServiceRefusal:
@@ -99,17 +112,24 @@ class Route(ApiRoute[ApiCall]):
     """An endpoint of the AgentCore API; its path's ids are matched as they were sent, still escaped."""
 
 
-def page_reply(call: ApiCall, key: str, rows: Sequence[tuple[str, Json]]) -> Reply:
-    """The answer to a list request.
+def page_reply(call: ApiCall, key: str, rows: Sequence[tuple[int, Json]]) -> Reply:
+    """The answer to a list request. A page goes on after the place of the last row before it, gone by now or not.
 
     Args:
         call: The request.
         key: The rows' member of the answer.
-        rows: All rows, each after what names it for good.
+        rows: All rows in order, each after the number of its place, which no other row ever had or will have.
     """
+    of_list = f"{key}/{call.params.get('harnessId', '')}/"
+    numbers = [number for number, _ in rows]
+
+    def locate(place: str) -> int | None:
+        number = place.removeprefix(of_list)
+        return bisect_right(numbers, int(number)) - 1 if number != place and PLACE.fullmatch(number) else None
+
     wanted = PageRequest(limit=call.params.get("maxResults", DEFAULT_PAGE), cursor=call.params.get("nextToken"))
     try:
-        page = read_page([{"id": name, "row": row} for name, row in rows], wanted)
+        page = read_page([{"id": f"{of_list}{number}", "row": row} for number, row in rows], wanted, locate=locate)
     except InvalidCursor as exc:
         raise invalid(f"nextToken: {exc}", fields=[("nextToken", str(exc))]) from exc
     body: Json = {key: [row["row"] for row in page.rows]}

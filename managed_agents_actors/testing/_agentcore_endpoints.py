@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from ._agentcore_api import ApiCall, Route, invalid, page_reply, refuse
-from ._agentcore_world import DEFAULT_ENDPOINT, Lifecycle, StoredEndpoint, StoredHarness
+from ._agentcore_world import DEFAULT_ENDPOINT, StoredEndpoint, StoredHarness
 from ._api import Reply
 
 __all__ = ["ROUTES"]
@@ -28,16 +28,11 @@ def create_endpoint(call: ApiCall) -> Reply:
         raise refuse(409, f"Endpoint {name} exists already, or harness {harness.id} is {harness.life.status}")
     if len(harness.endpoints) >= MAX_ENDPOINTS:
         raise refuse(402, f"Harness {harness.id} has {MAX_ENDPOINTS} endpoints")
-    now = world.clock.now()
-    endpoint = StoredEndpoint(
-        name=name,
-        life=Lifecycle(created_at=now, updated_at=now),
-        target=_version(harness, params),
-        description=params.get("description"),
-    )
+    endpoint = world.new_endpoint(harness, name, target=_version(harness, params))
+    endpoint.description = params.get("description")
+    endpoint.tags.update(params.get("tags", {}))
     failure = world.take_failure("create_harness_endpoint")
-    endpoint.life.begin("CREAT", world.times["endpoint"], now, failing=failure, done=endpoint.go_live)
-    harness.endpoints[name] = endpoint
+    endpoint.life.begin("CREAT", world.times["endpoint"], world.clock.now(), failing=failure, done=endpoint.go_live)
     return Reply({"endpoint": _show(harness, endpoint)}, status=201)
 
 
@@ -51,7 +46,7 @@ def list_endpoints(call: ApiCall) -> Reply:
     """GET /harnesses/{}/endpoints."""
     harness = call.world.harness(call.params["harnessId"])
     seen = [endpoint for endpoint in harness.endpoints.values() if endpoint.visible]
-    return page_reply(call, "endpoints", [(endpoint.name, _show(harness, endpoint)) for endpoint in seen])
+    return page_reply(call, "endpoints", [(endpoint.number, _show(harness, endpoint)) for endpoint in seen])
 
 
 def update_endpoint(call: ApiCall) -> Reply:
@@ -105,7 +100,7 @@ def _show(harness: StoredHarness, endpoint: StoredEndpoint) -> Json:
         "harnessId": harness.id,
         "harnessName": harness.name,
         "endpointName": endpoint.name,
-        "arn": f"{harness.arn}/harness-endpoint/{endpoint.name}",
+        "arn": endpoint.arn,
         **endpoint.life.view(),
         "targetVersion": str(endpoint.target),
     }

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, TypeAlias, cast
 
 from ._agentcore_api import ApiCall, Route, ServiceRefusal, refuse
+from ._api import Reply
 from ._fault_actions import Action, EndStream, ThrowInStream
 from ._fault_plan import DueFault, FaultPlan
 from ._faulted_request import FaultedRequest, Listing
@@ -59,11 +60,10 @@ class AgentCoreFaultedRequest(FaultedRequest):
 
     def list_one(self, cursor: str | None) -> Json:
         """The answer to the same request for one row from a cursor on."""
-        if self._route.handler is None:
-            return {}
+        handler = cast("Callable[[ApiCall], Reply]", self._route.handler)  # every listing has one
         params = {**self._call.params, "maxResults": 1, "nextToken": cursor}
         given = {name: value for name, value in params.items() if value is not None}
-        return cast("Json", self._route.handler(replace(self._call, params=given)).body)
+        return cast("Json", handler(replace(self._call, params=given)).body)
 
     def end_session(self, action: Action, session_id: str) -> bool:  # noqa: ARG002 - there is one way to end one
         """End the session's microVM; false if there is none."""

@@ -6,7 +6,9 @@ The order of refusals is AWS's: who asks is looked at before what is asked for.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from . import _agentcore_endpoints, _agentcore_harnesses, _agentcore_invocations
@@ -141,7 +143,7 @@ class Gate:
                 finally:
                     self.open_streams -= 1
             return
-        reply = self._answer_once(route, call)
+        reply = self._answer_once(route.operation, route.handler, call)
         if not await faulted.suffer_after(respond):
             await faulted.answer(reply, respond, headers)
 
@@ -153,19 +155,24 @@ class Gate:
     def _authorise(self, request: Request) -> None:
         try:
             check_signature(
-                request, self.credentials, region=self._world.region, service=SERVICE, expired=self._expired
+                request,
+                self.credentials,
+                region=self._world.region,
+                service=SERVICE,
+                expired=self._expired,
+                now=datetime.now(UTC),
             )
         except UnsignedRequest as unsigned:
             raise refuse(403, str(unsigned), code=unsigned.code) from unsigned
 
-    def _answer_once(self, route: Route, call: ApiCall) -> Reply:
-        """The answer; under a client token that was used already, the same one again."""
+    def _answer_once(self, operation: str, handler: Callable[[ApiCall], Reply], call: ApiCall) -> Reply:
+        """The answer; under a client token that was used already, the same one again, whatever became of it since."""
         token = call.params.get("clientToken")
-        if route.handler is None or token is None:
-            return Reply({}) if route.handler is None else route.handler(call)
-        known = self._world.answers.get((route.operation, token))
+        if token is None:
+            return handler(call)
+        known = self._world.answers.get((operation, token))
         if known is None:
-            known = self._world.answers[route.operation, token] = (call.params, route.handler(call))
+            known = self._world.answers[operation, token] = (call.params, handler(call))
         elif known[0] != call.params:
             raise invalid(
                 "The client token was used with other parameters", reason="IdempotentParameterMismatchException"

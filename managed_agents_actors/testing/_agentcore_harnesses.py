@@ -11,7 +11,14 @@ from typing import Any, TypeAlias
 import trio
 
 from ._agentcore_api import ApiCall, Route, invalid, not_found, page_reply, refuse
-from ._agentcore_world import DEFAULT_ENDPOINT, AgentCoreWorld, Lifecycle, StoredEndpoint, StoredHarness
+from ._agentcore_tools import named_tools
+from ._agentcore_world import (
+    DEFAULT_ENDPOINT,
+    AgentCoreWorld,
+    Lifecycle,
+    StoredHarness,
+    StoredVersion,
+)
 from ._api import Reply
 
 __all__ = ["BUDGETS", "ROUTES", "check_budgets", "create_harness"]
@@ -34,14 +41,9 @@ DEFAULTS: Json = {
 WRAPPED = {"memory", "environmentArtifact", "authorizerConfiguration"}
 SETTABLE = {*DEFAULTS, "executionRoleArn", "environment", "environmentVariables", "hooks", "maxTokens"} - WRAPPED
 LIFETIMES = {"idleRuntimeSessionTimeout": 900, "maxLifetime": 28800}
-RESERVED = {"shell", "file_operations", "builtin"}
-UNNAMED = {
-    "remote_mcp": "mcp",
-    "agentcore_gateway": "gateway",
-    "agentcore_browser": "browser",
-    "agentcore_code_interpreter": "code_interpreter",
-    "inline_function": "inline_function",
-}
+# The one kind of environment there is.
+RUNTIME = "agentCoreRuntimeEnvironment"
+MAX_TAGS = 50
 BUDGETS = ("maxIterations", "maxTokens", "timeoutSeconds")
 
 
@@ -52,85 +54,101 @@ def create_harness(call: ApiCall) -> Reply:
     if any(harness.name == name for harness in world.harnesses.values()):
         raise refuse(409, f"A harness with the name {name} already exists")
     number = world.ids.new("harness").removeprefix("harness_")
-    suffix = number.zfill(10)
+    harness_id = f"{name}-{number.zfill(10)}"
+    settings = _fill_in({**DEFAULTS, **_settings(params, WRAPPED | SETTABLE)})
     now = world.clock.now()
     harness = StoredHarness(
-        id=f"{name}-{suffix}",
+        id=harness_id,
+        number=int(number),
         name=name,
-        arn=world.arn(f"harness/{name}-{suffix}"),
-        runtime_arn=world.arn(f"runtime/harness_{name}-{suffix}"),
+        arn=world.arn(f"harness/{harness_id}"),
+        runtime_arn=world.arn(f"runtime/harness_{harness_id}"),
         life=Lifecycle(created_at=now, updated_at=now),
-        versions=[_fill_in({**DEFAULTS, **_settings(params, WRAPPED | SETTABLE)})],
-        version_times=[now],
+        versions=[StoredVersion(settings=settings, life=Lifecycle(created_at=now, updated_at=now))],
         tags=dict(params.get("tags", {})),
     )
     failure = world.take_failure("create_harness")
-    harness.life.begin("CREAT", world.times["create"], now, failing=failure)
+    for life in (harness.life, harness.versions[0].life):
+        life.begin("CREAT", world.times["create"], now, failing=failure)
     if failure is None:
-        seconds = max(world.times["create"], world.times["endpoint"])
-        _add_default_endpoint(world, harness, seconds)
+        _add_default_endpoint(world, harness, max(world.times["create"], world.times["endpoint"]))
     world.harnesses[harness.id] = harness
     return Reply({"harness": _show(harness)}, status=201)
 
 
 def _add_default_endpoint(world: AgentCoreWorld, harness: StoredHarness, seconds: float) -> None:
-    now = world.clock.now()
-    endpoint = StoredEndpoint(
-        name=DEFAULT_ENDPOINT,
-        life=Lifecycle(created_at=now, updated_at=now),
-        target=1,
-        visible_from=trio.current_time() + world.times["visible"],
-    )
-    endpoint.life.begin("CREAT", seconds, now, failing=None, done=endpoint.go_live)
-    harness.endpoints[DEFAULT_ENDPOINT] = endpoint
+    endpoint = world.new_endpoint(harness, DEFAULT_ENDPOINT, target=1)
+    endpoint.visible_from = trio.current_time() + world.times["visible"]
+    endpoint.life.begin("CREAT", seconds, world.clock.now(), failing=None, done=endpoint.go_live)
 
 
 def get_harness(call: ApiCall) -> Reply:
     """GET /harnesses/{}?harnessVersion=N."""
     harness = call.world.harness(call.params["harnessId"])
-    version = int(call.params.get("harnessVersion", harness.latest))
-    if version > harness.latest:
+    version = int(call.params["harnessVersion"]) if "harnessVersion" in call.params else None
+    if version is not None and version > harness.latest:
         raise not_found(f"Version {version} of harness {harness.id}")
     return Reply({"harness": _show(harness, version)})
 
 
 def list_harnesses(call: ApiCall) -> Reply:
     """GET /harnesses."""
-    rows = [(harness.id, _summary(harness, harness.latest)) for harness in call.world.harnesses.values()]
+    rows = [(harness.number, _summary(harness)) for harness in call.world.harnesses.values()]
     return page_reply(call, "harnesses", rows)
 
 
 def list_versions(call: ApiCall) -> Reply:
     """GET /harnesses/{}/versions."""
     harness = call.world.harness(call.params["harnessId"])
-    rows = [(str(version), _version(harness, version)) for version in range(harness.latest, 0, -1)]
+    # The newest first: its place is before the others', and so will be that of any to come.
+    rows = [(-version, _version(harness, version)) for version in range(harness.latest, 0, -1)]
     return page_reply(call, "harnessVersions", rows)
 
 
 def update_harness(call: ApiCall) -> Reply:
-    """PATCH /harnesses/{}: what is absent stays; what is given replaces the whole of its member."""
+    """PATCH /harnesses/{}: what is absent stays; what is given replaces the whole of its member.
+
+    An update that fails afterwards makes no version, and changes nothing that is served.
+    """
     world, params = call.world, call.params
     harness = world.harness(params["harnessId"])
     if harness.life.status not in {"READY", "UPDATE_FAILED"}:
         raise refuse(409, f"Harness {harness.id} cannot be updated while it is {harness.life.status}")
-    settings = {**harness.versions[-1], **_settings(params, SETTABLE)}
+    before = harness.versions[-1].settings
+    settings = {**before, **_settings(params, SETTABLE), "environment": _patched(before, params)}
     for name in WRAPPED & params.keys():
         settings[name] = params[name].get("optionalValue")
     settings = _fill_in({name: value for name, value in settings.items() if value is not None})
     failure = world.take_failure("update_harness")
     now, seconds = world.clock.now(), world.times["update"]
-    default = harness.endpoints[DEFAULT_ENDPOINT]
-    if failure is None:
-        harness.versions.append(settings)
-        harness.version_times.append(now)
-        default.target = harness.latest
     harness.life.begin("UPDAT", seconds, now, failing=failure)
-    default.life.begin("UPDAT", seconds, now, failing=None, done=default.go_live)
+    if failure is None:
+        version = StoredVersion(settings=settings, life=Lifecycle(created_at=now, updated_at=now))
+        version.life.begin("UPDAT", seconds, now, failing=None)
+        harness.versions.append(version)
+        _let_default_follow(harness, seconds, now)
     return Reply({"harness": _show(harness)})
 
 
+def _patched(settings: Json, params: Json) -> Json:
+    """The environment after a change: a member of it that is absent stays, which is not documented."""
+    before, given = settings["environment"][RUNTIME], params.get("environment", {}).get(RUNTIME, {})
+    return {RUNTIME: {**before, **given}}
+
+
+def _let_default_follow(harness: StoredHarness, seconds: float, now: str) -> None:
+    """The DEFAULT endpoint is to serve the latest version; one that is still being made is ready no sooner for it."""
+    default = harness.endpoints[DEFAULT_ENDPOINT]
+    default.target = harness.latest
+    if default.life.status != "CREATING":
+        default.life.begin("UPDAT", seconds, now, failing=None, done=default.go_live)
+
+
 def delete_harness(call: ApiCall) -> Reply:
-    """DELETE /harnesses/{}: it goes with its endpoints and its sessions."""
+    """DELETE /harnesses/{}: it goes with its endpoints and its sessions, even while it is being made or changed.
+
+    What the service says to that last is not documented.
+    """
     world = call.world
     harness = world.harness(call.params["harnessId"])
     if harness.life.status == "DELETING":
@@ -145,14 +163,18 @@ def delete_harness(call: ApiCall) -> Reply:
 
 
 def tag_resource(call: ApiCall) -> Reply:
-    """POST /tags/{}."""
-    call.world.harness_by_arn(call.params["resourceArn"]).tags.update(call.params["tags"])
+    """POST /tags/{}: of a harness or an endpoint."""
+    tags = call.world.tags(call.params["resourceArn"])
+    after = {**tags, **call.params["tags"]}
+    if len(after) > MAX_TAGS:
+        raise refuse(402, f"A resource has at most {MAX_TAGS} tags, and this one would have {len(after)}")
+    tags.update(after)
     return Reply(b"", status=204)
 
 
 def untag_resource(call: ApiCall) -> Reply:
     """DELETE /tags/{}?tagKeys=…."""
-    tags = call.world.harness_by_arn(call.params["resourceArn"]).tags
+    tags = call.world.tags(call.params["resourceArn"])
     for key in call.params["tagKeys"]:
         tags.pop(key, None)
     return Reply(b"", status=204)
@@ -160,7 +182,7 @@ def untag_resource(call: ApiCall) -> Reply:
 
 def list_tags(call: ApiCall) -> Reply:
     """GET /tags/{}."""
-    return Reply({"tags": dict(call.world.harness_by_arn(call.params["resourceArn"]).tags)})
+    return Reply({"tags": dict(call.world.tags(call.params["resourceArn"]))})
 
 
 def _fill_in(settings: Json) -> Json:
@@ -170,15 +192,15 @@ def _fill_in(settings: Json) -> Json:
         ServiceRefusal: They contradict; 400.
     """
     check_budgets(settings)
-    environment = settings.get("environment", {}).get("agentCoreRuntimeEnvironment", {})
+    environment = settings.get("environment", {}).get(RUNTIME, {})
     lifetimes = {**LIFETIMES, **environment.get("lifecycleConfiguration", {})}
     if not lifetimes["idleRuntimeSessionTimeout"] <= lifetimes["maxLifetime"] <= LIFETIMES["maxLifetime"]:
         raise invalid("idleRuntimeSessionTimeout must not exceed maxLifetime, nor that 28800 seconds")
     runtime = {"networkConfiguration": {"networkMode": "PUBLIC"}, **environment, "lifecycleConfiguration": lifetimes}
     return {
         **settings,
-        "environment": {"agentCoreRuntimeEnvironment": runtime},
-        "tools": _named_tools(settings.get("tools", [])),
+        "environment": {RUNTIME: runtime},
+        "tools": named_tools(settings.get("tools", [])),
     }
 
 
@@ -193,43 +215,38 @@ def check_budgets(settings: Json) -> None:
             raise invalid(f"{name} must be at least 1", fields=[(name, "must be at least 1")])
 
 
-def _named_tools(tools: list[Json]) -> list[Json]:
-    named = [{"name": f"{UNNAMED[tool['type']]}_{n}", **tool} for n, tool in enumerate(tools)]
-    names = [tool["name"] for tool in named]
-    for name in names:
-        if name in RESERVED or names.count(name) > 1:
-            raise invalid(f"The tool name {name} is reserved or used twice", fields=[("tools", "names must be unique")])
-    return named
-
-
 def _settings(params: Json, names: set[str]) -> Json:
     return {name: value for name, value in params.items() if name in names}
 
 
 def _show(harness: StoredHarness, version: int | None = None) -> Json:
-    number = version or harness.latest
-    settings = harness.versions[number - 1]
+    """A harness with one of its versions and that one's status; without, with the latest and the harness's own."""
+    stored = harness.versions[(version or harness.latest) - 1]
+    life = harness.life if version is None else stored.life
     name = harness.runtime_arn.rpartition("/")[2]
     runtime = {"agentRuntimeArn": harness.runtime_arn, "agentRuntimeName": name[:-11], "agentRuntimeId": name}
-    environment = {**settings["environment"]["agentCoreRuntimeEnvironment"], **runtime}
+    environment = {**stored.settings["environment"][RUNTIME], **runtime}
     return {
-        **settings,
-        **_summary(harness, number),
-        **harness.life.view(),
-        "environment": {"agentCoreRuntimeEnvironment": environment},
+        **stored.settings,
+        **_names(harness),
+        "harnessVersion": str(version or harness.latest),
+        **life.view(),
+        "environment": {RUNTIME: environment},
     }
 
 
-def _summary(harness: StoredHarness, version: int) -> Json:
+def _summary(harness: StoredHarness) -> Json:
+    """As the list of harnesses has it: without why it failed."""
     life = {name: value for name, value in harness.life.view().items() if name != "failureReason"}
-    names = {"harnessId": harness.id, "harnessName": harness.name, "arn": harness.arn}
-    return {**names, "harnessVersion": str(version), **life}
+    return {**_names(harness), "harnessVersion": str(harness.latest), **life}
 
 
 def _version(harness: StoredHarness, version: int) -> Json:
-    # Only the latest version can still be in the making.
-    life = {} if version == harness.latest else {"status": "READY"}
-    return {**_summary(harness, version), **life, "createdAt": harness.version_times[version - 1]}
+    return {**_names(harness), "harnessVersion": str(version), **harness.versions[version - 1].life.view()}
+
+
+def _names(harness: StoredHarness) -> Json:
+    return {"harnessId": harness.id, "harnessName": harness.name, "arn": harness.arn}
 
 
 ROUTES = (

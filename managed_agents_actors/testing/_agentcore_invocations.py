@@ -12,13 +12,16 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from .._protocol.event_stream import EventStreamDecoder, EventStreamMessage
-from ._agentcore_api import ApiCall, Route, invalid, not_found
+from ._agentcore_api import ApiCall, Route, invalid, not_found, thrown
 from ._agentcore_commands import CommandFunction, run_command
+from ._agentcore_conversation import require_conversation
 from ._agentcore_harnesses import BUDGETS, check_budgets
 from ._agentcore_state import Limits
+from ._agentcore_tools import ToolSet
 from ._agentcore_world import DEFAULT_ENDPOINT, StoredHarness
 from ._api import Reply
-from ._aws_frames import GARBAGE_AWS_FRAME, encode_message, exception_frame
+from ._aws_frames import GARBAGE_AWS_FRAME, encode_message, error_frame
+from ._fault_actions import ThrowInStream
 from ._fault_plan import DueFault
 from ._feed import Encoding, Feed
 
@@ -53,9 +56,10 @@ def pad_frame(frame: bytes, size: int) -> bytes:
     return encode_message(headers, message.payload.ljust(len(message.payload) + size - len(frame)))
 
 
-def throw(kind: str, message: str) -> bytes:
-    """The frame of an exception."""
-    return exception_frame(kind, {"message": message})
+def throw(fault: ThrowInStream) -> bytes:
+    """The frame that a fault ends a stream with."""
+    frame = error_frame if fault.as_error else thrown
+    return frame(fault.type, fault.message)
 
 
 ENCODING = Encoding(garbage=GARBAGE_AWS_FRAME, pad=pad_frame, exception=throw)
@@ -80,20 +84,21 @@ def open_invocation(call: ApiCall, faults: list[DueFault]) -> OpenedStream:
     """POST /harnesses/invoke.
 
     Raises:
-        ServiceRefusal: It cannot be invoked now.
+        ServiceRefusal: It cannot be invoked now, or not with this.
     """
     params = call.params
     harness = call.world.harness_by_arn(params["harnessArn"])
     settings = _served(call, harness)
     check_budgets(params)
+    tools = ToolSet.of(settings, params)
+    require_conversation(params["messages"])
     session = call.world.open_session(harness, params["runtimeSessionId"])
     feed = Feed(ENCODING, faults=faults)
     invocation = session.invoke(
         params["messages"],
         feed,
         limits=_limits({**settings, **{name: params[name] for name in BUDGETS if name in params}}),
-        tools=_inline(params["tools"]) if "tools" in params else None,
-        known=_inline(settings["tools"]),
+        tools=tools,
     )
     session.actor_id = params.get("actorId", session.actor_id)
     return OpenedStream(feed=feed, undo=partial(session.undo, invocation))
@@ -121,9 +126,10 @@ def open_command(call: ApiCall, faults: list[DueFault], function: CommandFunctio
 
 
 def stop_runtime_session(call: ApiCall) -> Reply:
-    """POST /runtimes/{}/stopruntimesession."""
+    """POST /runtimes/{}/stopruntimesession: through any endpoint there is, whichever the session was begun through."""
     name = call.params["runtimeSessionId"]
     harness = call.world.harness_by_arn(call.params["agentRuntimeArn"])
+    call.world.endpoint(harness, call.params.get("qualifier", DEFAULT_ENDPOINT))
     session = call.world.sessions.get((harness.id, name))
     if session is None or not session.stop():
         raise not_found(f"Runtime session {name}")
@@ -140,7 +146,7 @@ def _served(call: ApiCall, harness: StoredHarness) -> Json:
     for what, life in ((f"Harness {harness.id}", harness.life), (f"Endpoint {name}", endpoint.life)):
         if life.status not in {"READY", "UPDATING", "UPDATE_FAILED", "DELETE_FAILED"}:
             raise invalid(f"{what} is not ready: it is {life.status}")
-    return harness.versions[(endpoint.live or endpoint.target) - 1]
+    return harness.versions[(endpoint.live or endpoint.target) - 1].settings
 
 
 def _limits(settings: Json) -> Limits:
@@ -152,10 +158,6 @@ def _limits(settings: Json) -> Limits:
         idle_timeout=lifetimes["idleRuntimeSessionTimeout"],
         max_lifetime=lifetimes["maxLifetime"],
     )
-
-
-def _inline(tools: list[Json]) -> frozenset[str]:
-    return frozenset(tool["name"] for tool in tools if tool["type"] == "inline_function" and "name" in tool)
 
 
 RUNTIME = "/runtimes/{}"

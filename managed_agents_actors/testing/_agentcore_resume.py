@@ -2,8 +2,8 @@
 
 An answer to a hand-off is judged by one of two contracts, or by either. ``"documented"``: the harness holds the
 pending call, and only the matching result counts. ``"echo"``, as the service was before: the harness holds nothing,
-so the assistant's message comes back with the results. What the service does with a user's text during a hand-off is
-not documented: it is refused here.
+so the assistant's message comes back with the results. What the service does with a user's text during a hand-off, be
+it beside the results, is not documented: it is refused here.
 
 Source: Amazon Bedrock AgentCore developer guide, harness, inline functions ("return of control").
 """
@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
+
+from ._agentcore_tools import ToolSet
 
 __all__ = ["Contract", "HandOff", "StreamRefusal", "require_resumable", "results_in", "text_of"]
 
@@ -41,12 +43,14 @@ class HandOff:
     Attributes:
         pending: The calls whose results it waits for.
         later: Calls of the same response that are handed off after these.
-        override: The pending tools that were known by the invocation's own list only.
+        names: The names of the tools that are called.
+        declared: Whether those were declared when they were handed off.
     """
 
     pending: Collection[str] = ()
     later: Collection[str] = ()
-    override: Collection[str] = ()
+    names: Collection[str] = ()
+    declared: bool = False
 
 
 def results_in(messages: Sequence[Json]) -> list[Json]:
@@ -60,12 +64,12 @@ def text_of(messages: Sequence[Json]) -> str:
 
 
 def require_resumable(
-    messages: Sequence[Json], waits_for: HandOff, *, contract: Contract, tools: Collection[str], history: int
+    messages: Sequence[Json], waits_for: HandOff, *, contract: Contract, tools: ToolSet, history: int
 ) -> None:
     """Let messages pass that start a turn, or that answer the pending hand-off.
 
     Args:
-        messages: As the client sent them.
+        messages: A conversation, as the client sent it.
         waits_for: What the session waits for.
         contract: How an answer is judged.
         tools: The tools that this invocation knows.
@@ -74,12 +78,10 @@ def require_resumable(
     Raises:
         StreamRefusal: They do neither.
     """
-    if not messages or messages[-1]["role"] != "user":
-        raise _refuse("A conversation must end with a user message.")
     results = results_in(messages)
+    if waits_for.pending and (not results or _blocks(messages, "user", "text")):
+        raise _refuse(f"The session waits for the results of {_names(waits_for.pending)}, not for a new message.")
     if not results:
-        if waits_for.pending:
-            raise _refuse(f"The session waits for the results of {_names(waits_for.pending)}, not for a new message.")
         return
     if any("json" in block for result in results for block in result["content"]):
         raise StreamRefusal("runtimeClientError", "content_type=<json_> | unsupported type")
@@ -87,8 +89,8 @@ def require_resumable(
     answered = [result["toolUseId"] for result in results]
     if contract == "echo":
         _require_pair(echoed, answered, at=history + len(messages) - 1)
-    missing_tools = sorted(set(waits_for.override) - set(tools))
-    if waits_for.pending and missing_tools:
+    missing_tools = tools.missing(waits_for.names, declared=waits_for.declared)
+    if missing_tools:
         raise _refuse(f"The pending tool {_names(missing_tools)} is unavailable: send the same tools again.")
     _require_matching(answered, waits_for)
 

@@ -6,25 +6,31 @@ spans. What an invocation changed can be undone as a whole, for the service comm
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import trio
 
-from ._agentcore_api import refuse
+from .._errors import ConfigurationError
+from ._agentcore_api import refuse, thrown
 from ._agentcore_resume import HandOff, StreamRefusal, require_resumable, results_in
 from ._agentcore_round import ToolRound
 from ._agentcore_state import Invocation, Limits, MicroVM, SessionOptions, Suspended
+from ._agentcore_tools import ToolSet
 from ._agentcore_turn import HarnessTurn
 from ._api import Ids
-from ._aws_frames import event_frame, exception_frame
+from ._aws_frames import event_frame
 from ._background import Background
-from ._feed import Feed
+from ._feed import MAX_BUFFERED_FRAMES, Feed
 from ._stream_faults import Frame
 
 __all__ = ["RuntimeSession", "push_exception"]
 
 Json: TypeAlias = dict[str, Any]
+
+# Events of a session that are remembered; as many as a stream may be behind.
+MAX_SENT = MAX_BUFFERED_FRAMES
 
 
 class RuntimeSession:
@@ -40,6 +46,7 @@ class RuntimeSession:
         commands: The commands that run: where their output goes, and what stops them.
         actor_id: The last actor that was named.
         stopped: Whether it was stopped, and not used since.
+        sent: The latest events of its streams.
     """
 
     def __init__(self, session_id: str, options: SessionOptions, *, ids: Ids, background: Background) -> None:
@@ -52,6 +59,7 @@ class RuntimeSession:
         self.commands: dict[Feed, trio.CancelScope] = {}
         self.actor_id: str | None = None
         self.stopped = False
+        self.sent: deque[Json] = deque(maxlen=MAX_SENT)
         self._background = background
         self._turn: HarnessTurn | None = None
         self._last: Invocation | None = None
@@ -72,17 +80,15 @@ class RuntimeSession:
         feed: Feed,
         *,
         limits: Limits,
-        tools: frozenset[str] | None,
-        known: frozenset[str],
+        tools: ToolSet,
     ) -> Invocation:
-        """Start an invocation; what is wrong with its messages is told within its stream.
+        """Start an invocation; that its messages do not fit the session is told within its stream.
 
         Args:
-            messages: As the client sent them.
+            messages: A conversation, as the client sent it.
             feed: Where its events go.
             limits: What bounds it.
-            tools: The names in its own list of tools; ``None`` if it came with none.
-            known: The names in the harness's list.
+            tools: The tools that it can use.
 
         Raises:
             ServiceRefusal: One runs already; 409.
@@ -94,7 +100,7 @@ class RuntimeSession:
         before = ([*vm.messages], vm.turns, vm.suspended)
         self._last = invocation = Invocation(feed=feed, limits=limits, tools=tools, before=before)
         try:
-            self._check(messages, vm, known if tools is None else tools)
+            self._check(messages, vm, tools)
         except StreamRefusal as refusal:
             push_exception(feed, refusal.type, refusal.message)
             feed.end()
@@ -111,11 +117,13 @@ class RuntimeSession:
             self._turn.scope.deadline = trio.current_time() + limits.timeout
         return invocation
 
-    def _check(self, messages: Sequence[Json], vm: MicroVM, tools: frozenset[str]) -> None:
+    def _check(self, messages: Sequence[Json], vm: MicroVM, tools: ToolSet) -> None:
         waits_for = HandOff()
         if vm.suspended is not None:
-            calls = vm.suspended.round
-            waits_for = HandOff(pending=calls.group(), later=calls.later(), override=vm.suspended.override)
+            calls, pending = vm.suspended.round, vm.suspended.round.group()
+            names = {calls.calls[use_id].name for use_id in pending}
+            declared = vm.suspended.declared
+            waits_for = HandOff(pending=pending, later=calls.later(), names=names, declared=declared)
         contract, history = self.options.contract, len(vm.messages)
         require_resumable(messages, waits_for, contract=contract, tools=tools, history=history)
 
@@ -178,9 +186,24 @@ class RuntimeSession:
 
     # -- what the turn asks for
 
+    def require_tools(self, names: Collection[str]) -> None:
+        """Let inline functions pass that the present invocation can use.
+
+        Raises:
+            ConfigurationError: A script calls one that it cannot: no model could.
+        """
+        missing = [] if self.invocation is None else self.invocation.tools.missing(names)
+        if missing:
+            raise ConfigurationError(
+                f"the script calls {', '.join(missing)}, which the invocation cannot use: its tools, or those of its "
+                "harness, must declare each inline function, and allowedTools must allow it. Where no tools are "
+                "declared at all, a script may call what it likes."
+            )
+
     def push(self, kind: str, payload: Mapping[str, Any]) -> None:
         """Send an event in the stream of the present invocation."""
         if self.invocation is not None:
+            self.sent.append({"type": kind, kind: payload})
             self.invocation.feed.push(Frame(event_frame(kind, payload), kind))
 
     def keep(self, message: Json) -> None:
@@ -192,14 +215,13 @@ class RuntimeSession:
         """Leave the present group of calls to the client: the invocation is over, the turn is not."""
         if self.vm is None or self.invocation is None:
             return
-        override = {calls.calls[use_id].name for use_id in calls.group()} & (self.invocation.tools or frozenset())
         self.vm.suspended = Suspended(
             number=turn.number,
             inputs=turn.inputs,
             past=tuple(turn.past),
             round=calls,
             answers=dict(calls.answers),
-            override=frozenset(override),
+            declared=self.invocation.tools.inline is not None,
             began_at=turn.began_at,
         )
         turn.scope.deadline = float("inf")
@@ -262,4 +284,4 @@ class RuntimeSession:
 
 def push_exception(feed: Feed, kind: str, message: str) -> None:
     """Send an exception within a stream."""
-    feed.push(Frame(exception_frame(kind, {"message": message}), None))
+    feed.push(Frame(thrown(kind, message), None))

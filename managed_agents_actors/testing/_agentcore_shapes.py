@@ -35,6 +35,8 @@ JSON_TYPES: Mapping[str, tuple[type, ...]] = {
     "map": (dict,),
     "list": (list,),
 }
+# The bits of an integer's size, its sign apart.
+INTEGER_BITS: Mapping[str, int] = {"integer": 31, "long": 63}
 
 
 def read_input(operation: str, request: Request, ids: Sequence[str]) -> Json:
@@ -165,7 +167,12 @@ class _Reading:
 
 
 def _is_a(kind: str, value: object) -> bool:
-    return isinstance(value, JSON_TYPES[kind]) and (kind == "boolean" or not isinstance(value, bool))
+    if not isinstance(value, JSON_TYPES[kind]) or (isinstance(value, bool) and kind != "boolean"):
+        return False
+    if kind not in INTEGER_BITS:
+        return True
+    most = 1 << INTEGER_BITS[kind]
+    return isinstance(value, int) and -most <= value < most
 
 
 def _constraints(shape: Shape, value: Any) -> Iterator[str]:

@@ -5,7 +5,8 @@ file offers the test its view; who is admitted is the gate's, what the API does 
 
 Where the service's behaviour is not documented the simulator takes one side and says so: a user's text during a
 hand-off is refused within the stream, a second invocation of a session that runs is refused with 409, an endpoint that
-is not ready with 400, and deletion ends in 404.
+is not ready with 400, and deletion ends in 404. The files of the parts say what else they have chosen; the results of
+one response are shown together once all are there, and a client token is remembered as long as the simulator lives.
 """
 
 from __future__ import annotations
@@ -18,19 +19,21 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast, get_args
 import trio
 
 from .._errors import ConfigurationError
-from ._agentcore_api import ApiCall
+from ._agentcore_api import ApiCall, ServiceRefusal
 from ._agentcore_commands import CommandFunction
 from ._agentcore_gate import CONTRACT, Gate
 from ._agentcore_harnesses import create_harness
 from ._agentcore_resume import Contract
 from ._agentcore_round import HandOffOrder
 from ._agentcore_session import RuntimeSession
+from ._agentcore_shapes import read_input
 from ._agentcore_state import SessionOptions
 from ._agentcore_turn import USAGE_NAMES
 from ._agentcore_world import FALLIBLE, AgentCoreWorld, checked_times
 from ._background import open_background
 from ._clients import connect_agentcore_client
 from ._fault_plan import FaultPlan
+from ._frames import encode
 from ._given import require_a, require_callable, require_one_of, require_text
 from ._http_messages import RecordedRequest, Request
 from ._http_server import HttpServer, TransportName, open_http_server, require_transport
@@ -68,6 +71,8 @@ class SimulatedRuntimeSession:
         running: Whether its agent works for one now, heard by a client or not.
         stopped: Whether it was stopped and not used since.
         actor_id: The actor that was named last.
+        events: What its streams were given to carry, in order: each event with its ``"type"``, and its members under
+            that; the latest 100,000. Whether anybody heard them is not told, and exceptions are no events.
     """
 
     messages: tuple[Json, ...]
@@ -76,6 +81,7 @@ class SimulatedRuntimeSession:
     running: bool
     stopped: bool
     actor_id: str | None
+    events: tuple[Json, ...]
 
 
 class AgentCoreSimulator:
@@ -145,6 +151,7 @@ class AgentCoreSimulator:
             running=session.invocation is not None,
             stopped=session.stopped,
             actor_id=session.actor_id,
+            events=tuple(session.sent),
         )
 
     async def wait_idle(self, runtime_session_id: str) -> SimulatedRuntimeSession:
@@ -197,7 +204,9 @@ async def open_agentcore_simulator(
     Args:
         script: What the agent does: a list of steps (one turn), a list of such lists (one per turn), or an async
             function of the turn. Every session plays it from its start; further turns echo the message. A turn goes on
-            over the invocations that bring its tool results.
+            over the invocations that bring its tool results. Where the harness or the invocation declares tools, a
+            call of an inline function that is not among them is a defect of the script; where neither does, it may
+            call what it likes.
         transport: ``"loopback"`` for a real socket, ``"memory"`` for in-memory streams and virtual time.
         faults: What goes wrong, and when; operations are named as boto3 names them, such as ``"invoke_harness"``.
         region: The region it is in, which signatures must name.
@@ -209,12 +218,13 @@ async def open_agentcore_simulator(
             be seen), ``"endpoint"`` (one is ready), ``"update"``, ``"delete"``. None of them takes time by default.
         harness: Members of the CreateHarness request of the harness that is there from the start, such as ``tools``.
         commands: What a command gives: a function of its text, async or not, to stdout, stderr and exit code. Without
-            it a few are built in: ``echo`` (also into a file), ``cat``, ``sleep``, ``exit``, ``true`` and ``false``.
+            it a few are built in: ``echo``, ``cat``, ``sleep``, ``exit``, ``true`` and ``false``, and ``> file``.
         usage: Tokens each model request reports, as ``spend`` names them.
 
     Raises:
-        ConfigurationError: The script is not one, an option is none, a fault could never befall a request, the plan
-            serves another simulator; or, on leaving, a :class:`CrashSession` came due and no session was bound.
+        ConfigurationError: The script is not one, an option is none, ``harness=`` is no request that the service would
+            take, a fault could never befall a request, the plan serves another simulator; or, on leaving, a
+            :class:`CrashSession` came due and no session was bound.
         BaseExceptionGroup: On leaving, if the simulator or the script's function failed; holds the failures.
     """
     agent = compile_script(script)
@@ -254,8 +264,12 @@ def _credentials(given: tuple[str, str, str | None] | None) -> SimulatedCredenti
 
 def _create(world: AgentCoreWorld, params: Json) -> str:
     """A harness that is ready at once."""
-    request = Request(method="POST", path="", query={}, headers={}, body=b"")
-    reply = create_harness(ApiCall(world=world, request=request, params=params))
+    try:
+        request = Request(method="POST", path="", query={}, headers={}, body=encode(params))
+        call = ApiCall(world=world, request=request, params=read_input("create_harness", request, ()))
+        reply = create_harness(call)
+    except (ServiceRefusal, TypeError) as refusal:
+        raise ConfigurationError(f"harness=: {refusal}") from refusal
     shown = cast("Json", reply.body)["harness"]
-    world.harness(shown["harnessId"]).make_ready(world.clock.now())
+    world.harness(shown["harnessId"]).settle(world.clock.now(), at_once=True)
     return str(shown["harnessId"])

@@ -13,6 +13,7 @@ import trio
 
 from ._agentcore_resume import Contract
 from ._agentcore_round import HandOffOrder, ToolRound
+from ._agentcore_tools import ToolSet
 from ._feed import Feed
 from ._script import Agent, ToolAnswer
 
@@ -67,7 +68,7 @@ class Suspended:
         past: What its steps gave so far; a turn that has to be played again goes through them in silence.
         round: The calls of the response.
         answers: The answers at this time.
-        override: The pending tools that the invocation's own list named.
+        declared: Whether the pending tools were declared.
         began_at: How many messages the conversation had before the turn.
     """
 
@@ -76,7 +77,7 @@ class Suspended:
     past: tuple[Any, ...]
     round: ToolRound
     answers: Mapping[str, ToolAnswer]
-    override: frozenset[str]
+    declared: bool
     began_at: int
 
 
@@ -87,7 +88,7 @@ class Invocation:
     Attributes:
         feed: Where its events go.
         limits: What bounds it.
-        tools: The names in its own list of tools; ``None`` if it came with none.
+        tools: The tools that it can use.
         before: The session's messages, turns and suspended turn before it.
         iterations: The model requests so far.
         output_tokens: What they came to.
@@ -95,7 +96,7 @@ class Invocation:
 
     feed: Feed
     limits: Limits
-    tools: frozenset[str] | None
+    tools: ToolSet
     before: tuple[list[Json], int, Suspended | None]
     iterations: int = 0
     output_tokens: int = 0

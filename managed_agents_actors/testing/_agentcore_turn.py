@@ -112,6 +112,7 @@ class HarnessTurn:
             calls, self._round = self._round, None
             announced = calls is None
             if calls is None:
+                self._session.require_tools([call.name for call in made if call.kind == "custom"])
                 named = {self._session.ids.new("tooluse"): call for call in made}
                 calls = ToolRound(named, order=self._session.options.order)
                 await self._announce(calls)
@@ -151,6 +152,24 @@ class HarnessTurn:
         """
         await trio.lowlevel.checkpoint()
         raise ConfigurationError(f"grade({result!r}, {explanation!r}): AgentCore has no outcomes to grade")
+
+    async def write_output(self, name: str, content: bytes, *, mime_type: str = "text/plain") -> None:  # noqa: ARG002 - the form of a turn
+        """Nothing that exists here.
+
+        Raises:
+            ConfigurationError: Always.
+        """
+        await trio.lowlevel.checkpoint()
+        raise ConfigurationError(f"write_output({name!r}): AgentCore gives no files out; commands read its machine's")
+
+    async def read_file(self, path: str) -> bytes:
+        """Nothing that exists here.
+
+        Raises:
+            ConfigurationError: Always.
+        """
+        await trio.lowlevel.checkpoint()
+        raise ConfigurationError(f"read_file({path!r}): AgentCore mounts no files that were uploaded")
 
     async def end(self, reason: str | Mapping[str, Any] = "end_turn") -> None:
         """End the turn here with this stop reason."""

@@ -28,6 +28,7 @@ __all__ = [
     "Lifecycle",
     "StoredEndpoint",
     "StoredHarness",
+    "StoredVersion",
     "checked_times",
 ]
 
@@ -116,19 +117,25 @@ class StoredEndpoint:
 
     Attributes:
         name: Its name.
+        number: Its place in the order in which endpoints were made.
+        arn: Its ARN.
         life: Its status.
         target: The version it is to serve.
         live: The version it serves; ``None`` before it is ready.
         description: What its maker says of it.
         visible_from: The time from which it can be seen.
+        tags: Its tags.
     """
 
     name: str
+    number: int
+    arn: str
     life: Lifecycle
     target: int
     live: int | None = None
     description: str | None = None
     visible_from: float = float("-inf")
+    tags: dict[str, str] = field(default_factory=dict)
 
     def go_live(self) -> None:
         """Serve the target from now on."""
@@ -140,38 +147,53 @@ class StoredEndpoint:
         return trio.current_time() >= self.visible_from
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredVersion:
+    """A version of a harness.
+
+    Attributes:
+        settings: Its configuration.
+        life: Its status, which a later change of the harness leaves as it is.
+    """
+
+    settings: Json
+    life: Lifecycle
+
+
 @dataclass(slots=True, kw_only=True)
 class StoredHarness:
     """A harness.
 
     Attributes:
         id: Its id.
+        number: Its place in the order in which harnesses were made.
         name: Its name.
         arn: Its ARN.
         runtime_arn: The ARN of the runtime behind it.
         life: Its status.
-        versions: The configuration of each version, the oldest first; the first is version 1.
-        version_times: When each version was made.
+        versions: Each version, the oldest first; the first is version 1.
         endpoints: Its endpoints by name.
         tags: Its tags.
     """
 
     id: str
+    number: int
     name: str
     arn: str
     runtime_arn: str
     life: Lifecycle
-    versions: list[Json]
-    version_times: list[str]
+    versions: list[StoredVersion]
     endpoints: dict[str, StoredEndpoint] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
 
-    def make_ready(self, now: str) -> None:
-        """Let what is under way be done at once."""
-        for life in (self.life, *(endpoint.life for endpoint in self.endpoints.values())):
-            life.settle(now, at_once=True)
-        for endpoint in self.endpoints.values():
-            endpoint.visible_from = float("-inf")
+    def settle(self, now: str, *, at_once: bool = False) -> None:
+        """Take every change of it that is due; at once, whatever is under way."""
+        versions, endpoints = self.versions, self.endpoints.values()
+        for life in [self.life, *(each.life for each in versions), *(each.life for each in endpoints)]:
+            life.settle(now, at_once=at_once)
+        if at_once:
+            for endpoint in self.endpoints.values():
+                endpoint.visible_from = float("-inf")
 
     @property
     def latest(self) -> int:
@@ -212,9 +234,7 @@ class AgentCoreWorld:
     def settle(self) -> None:
         """Let every change that is due happen."""
         for harness in list(self.harnesses.values()):
-            harness.life.settle(self.clock.now())
-            for endpoint in list(harness.endpoints.values()):
-                endpoint.life.settle(self.clock.now())
+            harness.settle(self.clock.now())
 
     def take_failure(self, operation: str) -> str | None:
         """Why the change that begins now will fail; ``None`` if it will not."""
@@ -245,6 +265,19 @@ class AgentCoreWorld:
                 return harness
         raise not_found(f"Resource {arn}")
 
+    def tags(self, arn: str) -> dict[str, str]:
+        """The tags of the harness, or the endpoint, with this ARN.
+
+        Raises:
+            ServiceRefusal: There is none; 404.
+        """
+        for harness in self.harnesses.values():
+            seen = [endpoint for endpoint in harness.endpoints.values() if endpoint.visible]
+            tags = {harness.arn: harness.tags, **{endpoint.arn: endpoint.tags for endpoint in seen}}
+            if arn in tags:
+                return tags[arn]
+        raise not_found(f"Resource {arn}")
+
     def endpoint(self, harness: StoredHarness, name: str) -> StoredEndpoint:
         """An endpoint of a harness.
 
@@ -254,6 +287,13 @@ class AgentCoreWorld:
         endpoint = harness.endpoints.get(name)
         if endpoint is None or not endpoint.visible:
             raise not_found(f"Endpoint {name} of harness {harness.id}")
+        return endpoint
+
+    def new_endpoint(self, harness: StoredHarness, name: str, *, target: int) -> StoredEndpoint:
+        """Make an endpoint, about to serve a version; what comes of that is for the caller to begin."""
+        now, number = self.clock.now(), int(self.ids.new("endpoint").removeprefix("endpoint_"))
+        life, arn = Lifecycle(created_at=now, updated_at=now), f"{harness.arn}/harness-endpoint/{name}"
+        endpoint = harness.endpoints[name] = StoredEndpoint(name=name, number=number, arn=arn, life=life, target=target)
         return endpoint
 
     def open_session(self, harness: StoredHarness, session_id: str) -> RuntimeSession:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from binascii import crc32
 from collections.abc import Mapping
 from struct import pack
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final
 
 from .._errors import ConfigurationError
 from ._frames import encode
@@ -17,7 +17,6 @@ from ._given import refuse_given
 
 __all__ = [
     "GARBAGE_AWS_FRAME",
-    "TypedHeader",
     "encode_message",
     "error_frame",
     "event_frame",
@@ -27,31 +26,13 @@ __all__ = [
 _PRELUDE_BYTES, _CHECKSUM_BYTES = 12, 4
 _JSON = "application/json"
 
-# Each integer type of a header value: its number on the wire and its size in bytes.
-_INTEGERS: Final = {"byte": (2, 1), "short": (3, 2), "integer": (4, 4), "long": (5, 8), "timestamp": (8, 8)}
 _MAX_NAME_BYTES = 0xFF
 _MAX_VALUE_BYTES = 0xFFFF
-_UUID_BYTES = 16
+# The number of the one type of value that the service's headers have: text.
+_TEXT = 7
 
 
-class TypedHeader(NamedTuple):
-    """A header value of a type that Python's own types do not tell.
-
-    Attributes:
-        type: The type's name in the encoding.
-        value: An integer within the type's size (a timestamp is in milliseconds since the epoch); the 16 bytes of a
-            ``"uuid"``.
-    """
-
-    type: Literal["byte", "short", "integer", "long", "timestamp", "uuid"]
-    value: int | bytes
-
-
-# What a header's value may be. Text is a string, bytes are a byte array, a boolean is itself.
-HeaderInput: TypeAlias = str | bytes | bool | TypedHeader
-
-
-def encode_message(headers: Mapping[str, HeaderInput], payload: bytes = b"") -> bytes:
+def encode_message(headers: Mapping[str, str], payload: bytes = b"") -> bytes:
     """One whole message, checksums included.
 
     Args:
@@ -59,7 +40,7 @@ def encode_message(headers: Mapping[str, HeaderInput], payload: bytes = b"") -> 
         payload: The payload, written as it is.
 
     Raises:
-        ConfigurationError: A header has no form on the wire: too long, out of its type's range, or of no known type.
+        ConfigurationError: A header's name or value is too long for the wire.
     """
     block = b"".join(_header(name, value) for name, value in headers.items())
     lengths = pack(">II", _PRELUDE_BYTES + len(block) + len(payload) + _CHECKSUM_BYTES, len(block))
@@ -69,13 +50,13 @@ def encode_message(headers: Mapping[str, HeaderInput], payload: bytes = b"") -> 
 
 def event_frame(type: str, payload: Mapping[str, Any]) -> bytes:
     """The message of one event: its type in a header, its members as they are in the payload."""
-    headers: dict[str, HeaderInput] = {":event-type": type, ":content-type": _JSON, ":message-type": "event"}
+    headers = {":event-type": type, ":content-type": _JSON, ":message-type": "event"}
     return encode_message(headers, encode(payload))
 
 
 def exception_frame(type: str, payload: Mapping[str, Any]) -> bytes:
     """The message of one exception that the service models or, for a test, does not; most have a ``message``."""
-    headers: dict[str, HeaderInput] = {":exception-type": type, ":content-type": _JSON, ":message-type": "exception"}
+    headers = {":exception-type": type, ":content-type": _JSON, ":message-type": "exception"}
     return encode_message(headers, encode(payload))
 
 
@@ -84,37 +65,13 @@ def error_frame(code: str, message: str) -> bytes:
     return encode_message({":error-code": code, ":error-message": message, ":message-type": "error"})
 
 
-def _header(name: str, value: HeaderInput) -> bytes:
-    encoded = name.encode()
+def _header(name: str, value: str) -> bytes:
+    encoded, data = name.encode(), value.encode()
     if len(encoded) > _MAX_NAME_BYTES:
         raise refuse_given("a header's name", f"at most {_MAX_NAME_BYTES} bytes long", name)
-    return pack(">B", len(encoded)) + encoded + _value(value)
-
-
-def _value(value: HeaderInput) -> bytes:
-    """The type's number and the value."""
-    if isinstance(value, bool):
-        return b"\0" if value else b"\1"
-    if isinstance(value, str | bytes):
-        data, kind = (value.encode(), 7) if isinstance(value, str) else (value, 6)
-        if len(data) > _MAX_VALUE_BYTES:
-            raise ConfigurationError(f"a header's value must be at most {_MAX_VALUE_BYTES} bytes long, not {len(data)}")
-        return pack(">BH", kind, len(data)) + data
-    if not isinstance(value, TypedHeader):
-        raise refuse_given("a header's value", "text, bytes, a boolean or a TypedHeader", value)
-    return _typed(*value)
-
-
-def _typed(type: str, value: int | bytes) -> bytes:
-    if type in _INTEGERS and isinstance(value, int):
-        kind, size = _INTEGERS[type]
-        try:
-            return pack(">B", kind) + value.to_bytes(size, "big", signed=True)
-        except OverflowError as error:
-            raise refuse_given(f"a header's {type}", f"an integer of {size} bytes", value) from error
-    if type == "uuid" and isinstance(value, bytes) and len(value) == _UUID_BYTES:
-        return b"\x09" + value
-    raise refuse_given("a header's value", "an integer of a known type, or a UUID's 16 bytes", (type, value))
+    if len(data) > _MAX_VALUE_BYTES:
+        raise ConfigurationError(f"a header's value must be at most {_MAX_VALUE_BYTES} bytes long, not {len(data)}")
+    return pack(">B", len(encoded)) + encoded + pack(">BH", _TEXT, len(data)) + data
 
 
 # Sound but for its last byte, which belongs to the message's checksum: no decoder may take it for an event.

@@ -16,7 +16,7 @@ __all__ = ["connect_agentcore_client", "connect_client"]
 
 def connect_client(server: HttpServer, options: dict[str, Any]) -> ClaudeClient:
     """A Claude client of ``server``; in memory when the server listens nowhere."""
-    return ClaudeClient(**_reaching(server, {"api_key": "test-key", "base_url": server.base_url, **options}))
+    return ClaudeClient(**_reaching(server, {"api_key": "test-key", "base_url": server.own_url, **options}))
 
 
 def connect_agentcore_client(server: HttpServer, options: dict[str, Any]) -> AgentCoreClient:
@@ -26,7 +26,7 @@ def connect_agentcore_client(server: HttpServer, options: dict[str, Any]) -> Age
 
     if server.transport == "memory":
         load()  # a thread would let virtual time pass
-    return AgentCoreClient(**_reaching(server, {"endpoint_url": server.base_url, **options}))
+    return AgentCoreClient(**_reaching(server, {"endpoint_url": server.own_url, **options}))
 
 
 def _reaching(server: HttpServer, options: dict[str, Any]) -> dict[str, Any]:

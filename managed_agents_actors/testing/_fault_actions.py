@@ -13,6 +13,7 @@ from .._errors import ConfigurationError
 from ._given import (
     checked,
     refuse_given,
+    require_a,
     require_fields,
     require_number,
     require_one_of,
@@ -264,10 +265,12 @@ class ThrowInStream(StreamAction):
     Attributes:
         type: The exception's name on the wire, modelled by the service or not.
         message: What it says.
+        as_error: Whether it comes as an error of the stream's own encoding, which no service models.
     """
 
     type: str = field(default="throttlingException", metadata=checked(require_text))
     message: str = field(default="simulated fault", metadata=checked(require_text))
+    as_error: bool = field(default=False, metadata=checked(require_a, kind=bool))
 
     def __post_init__(self) -> None:
         # Named, because slots make another class than the one whose body this is.

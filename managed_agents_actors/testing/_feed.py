@@ -46,7 +46,7 @@ class Encoding:
         pad: The same event in a frame of at least so many bytes.
         ping: What keeps a quiet stream open, if there is such a thing.
         ping_seconds: How long a stream is quiet before a ping.
-        exception: The frame of an exception's type and message, if it can carry one.
+        exception: The frame of a fault's exception, if it can carry one.
         unrepeated: The types of events that are never sent again.
     """
 
@@ -54,7 +54,7 @@ class Encoding:
     pad: Callable[[bytes, int], bytes]
     ping: bytes | None = None
     ping_seconds: float = math.inf
-    exception: Callable[[str, str], bytes] | None = None
+    exception: Callable[[ThrowInStream], bytes] | None = None
     unrepeated: frozenset[str] = frozenset()
 
 
@@ -186,9 +186,9 @@ class Feed:
             case StallStream():
                 self._give_up()
                 self.stall()
-            case ThrowInStream(type=kind, message=message) if self._encoding.exception is not None:
+            case ThrowInStream() if self._encoding.exception is not None:
                 self._give_up()
-                self._frames.append(Frame(self._encoding.exception(kind, message), None))
+                self._frames.append(Frame(self._encoding.exception(action), None))
                 self.end()
             case GarbageFrame():
                 self._frames.appendleft(Frame(self._encoding.garbage, None))

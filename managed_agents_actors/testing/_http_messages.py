@@ -1,19 +1,25 @@
 """What a server under test hears: one request, whole, and the record that is kept of it.
 
-Values only. Credentials are blanked in the record, never in the request itself.
+Values only. Credentials are blanked in the record, never in the request itself. A body is JSON as the standard has it:
+what only Python reads, or no stack is deep enough for, is none.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import parse_qs, unquote, urlsplit
 
 __all__ = ["RecordedRequest", "Request"]
 
 SECRET_HEADERS = frozenset({"authorization", "x-api-key", "cookie", "x-amz-security-token"})
+
+# Levels of lists and objects in a body. No request of either API has a fifth of it; Python's own readers and writers
+# give up at some hundreds, according to what called them.
+MAX_NESTING = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +69,16 @@ class Request:
         """The decoded JSON body; ``None`` for an empty one.
 
         Raises:
-            ValueError: The body is not JSON.
+            ValueError: The body is not JSON, or nested more than 100 levels deep.
         """
-        return json.loads(self.body) if self.body else None
+        if not self.body:
+            return None
+        try:
+            value = json.loads(self.body, parse_float=_finite, parse_constant=_refuse_constant)
+        except RecursionError as exc:
+            raise ValueError("the body is nested too deeply") from exc
+        _require_shallow(value)
+        return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,3 +112,28 @@ class RecordedRequest:
             body = len(request.body)
         headers = {name: "<removed>" if name in SECRET_HEADERS else value for name, value in request.headers.items()}
         return cls(method=request.method, path=request.path, query=request.query, headers=headers, body=body, at=at)
+
+
+def _finite(text: str) -> float:
+    """A number; one that is too large for any is refused, for no JSON could give it back."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is too large")
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _require_shallow(value: Any) -> None:
+    """Let a value pass whose lists and objects are nested no deeper than is allowed; looked at level by level."""
+    level = _containers([value])
+    for _ in range(MAX_NESTING):
+        level = [inner for each in level for inner in _containers(each.values() if isinstance(each, dict) else each)]
+    if level:
+        raise ValueError("the body is nested too deeply")
+
+
+def _containers(values: Iterable[Any]) -> list[Any]:
+    return [value for value in values if isinstance(value, dict | list)]

@@ -13,7 +13,7 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from itertools import cycle
+from itertools import count, cycle
 from typing import Any, Literal, TypeAlias, get_args
 
 import h11  # comes with httpx (through httpcore), a dependency of this library
@@ -45,6 +45,9 @@ READ_BYTES = 64 * 1024
 # The wire log of a long benchmark stays within tens of megabytes.
 MAX_RECORDED_REQUESTS = 100_000
 
+# What a process remembers of one server, such as what was provisioned there, is not to be taken for another's.
+_NUMBERS = count(1)
+
 
 class PeerGone(Exception):
     """The client closed the connection while it was being answered: not a defect."""
@@ -56,12 +59,14 @@ class HttpServer:
     Attributes:
         transport: ``"loopback"`` or ``"memory"``.
         base_url: Where it is reached; ``http://simulator.test`` for the in-memory transport.
+        own_url: The same, but of the in-memory transport with a number, which no other server of this process has.
         background: Where it runs its connections; whatever else belongs to the server may run there too.
     """
 
     def __init__(self, handler: Handler, background: Background, transport: TransportName) -> None:
         self.transport = transport
         self.base_url = "http://simulator.test"
+        self.own_url = f"http://simulator-{next(_NUMBERS)}.test"
         self.background = background
         self._handler = handler
         self._records: dict[int, RecordedRequest] = {}
@@ -335,7 +340,7 @@ async def open_http_server(handler: Handler, *, transport: TransportName = "loop
         server = HttpServer(handler, background, transport)
         if transport == "loopback":
             listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-            server.base_url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+            server.base_url = server.own_url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
             background.start_soon(trio.serve_listeners, server.serve_guarded, listeners)
         yield server
 

@@ -1,7 +1,7 @@
 """Pages of a list and the opaque cursors between them. Pure.
 
-A cursor names the row it stands at, so that a list may grow, and remembers its list's order: another order, or a row
-that is gone, is refused.
+A cursor names the row it stands at, so that a list may grow, and remembers its list's order: another order is refused.
+So is a row that is gone, unless the list can tell where it stood.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ def read_page(
     Args:
         rows: Every row of the list; each has an ``"id"``.
         request: Which page.
-        locate: The index of the row with an id, if the caller knows it faster than a search.
+        locate: The index of the row with an id, if the caller knows it faster than a search; of one that is gone, in
+            a list that is only read forwards, the index of the row before it: -1 if there is none.
         within: The time range; a cursor that stands outside of it is refused.
         accept: Which rows the other filters let through; they may change from page to page.
 
@@ -72,7 +73,7 @@ def read_page(
     if request.cursor is not None:
         anchor, backwards = _decode(request.cursor, request.order)
         position = find(anchor)
-        if position is None or not within(rows[position]):
+        if position is None or (position >= 0 and not within(rows[position])):
             raise InvalidCursor("the page cursor points at a row this request does not contain")
         start = position - forward if backwards else position + forward
     step = -forward if backwards else forward

@@ -9,15 +9,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
+import trio
+
 from .._errors import ConfigurationError, ManagedAgentsError
 from .._model import Outcome, ToolContext, ToolUse
 from .._session.run import open_session, run_session
 from ._expect import expect, expect_that
-from ._provider_place import Place, ProviderLaws, law, open_talk, raised_by, tool
-from ._script import ask, call_tool, grade, say
+from ._provider_place import Place, ProviderLaws, law, open_talk, raised_by, told, tool
+from ._script import ask, call_tool, grade, say, wait
 
 GOAL = Outcome(description="A goal.", rubric="Met or not.")
 EXITS: tuple[Literal["interrupt", "archive", "delete"], ...] = ("interrupt", "archive", "delete")
+LEFT = {"leave": "working", "interrupt": "resting", "archive": "archived", "delete": "deleted"}
 CONTENTS: tuple[Any, ...] = ("", [], None, 3, [{"text": "no type"}], ["text"])
 
 
@@ -67,6 +70,22 @@ class LimitLaws(ProviderLaws):
                     continue
                 result = await run_session(place.provider, handler=tool, prompt="go", on_exit=how, **place.options())
                 expect((result.text, result.terminal, result.error), ("Done.", "end_turn", None), f"on_exit={how}")
+                if place.state is not None:
+                    expect(place.state(str(result.session_id)), LEFT[how], f"what has become of it by on_exit={how}")
+
+    @law
+    async def test_a_session_that_is_left_at_work_is_ended_as_asked(self) -> None:
+        """In each of the ways of ``CAPABILITIES.exits``, seen from the provider's side; else it works on."""
+        for how in ("leave", *EXITS):
+            async with self.open_place([[say("begun"), wait(1_000.0)]]) as place:
+                state = told(place.state, "what becomes of a session")
+                if how not in (*place.provider.CAPABILITIES.exits, "leave"):
+                    continue
+                async with open_talk(place, on_exit=how) as talk:
+                    await talk.session.message("go")
+                    await trio.sleep(1.0)
+                    expect(state(talk.session.session_id), "working", "what the session does")
+                expect(state(talk.session.session_id), LEFT[how], f"what has become of it by on_exit={how}")
 
     @law
     async def test_a_session_is_watched_or_needs_a_prompt(self) -> None:

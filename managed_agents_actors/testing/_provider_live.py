@@ -18,6 +18,9 @@ from ._provider_place import ProviderLaws, Talk, hang, law, open_talk, raised_by
 from ._script import Turn, call_tool, call_tools, say, wait
 
 NEVER = "never"
+# Seconds: by then a session has asked whether its provider is at work, as it does after two minutes without news; a
+# stream may be silent for longer.
+QUIET = 280.0
 # A turn that hangs in its tools, if they do, and the one after it.
 HANGS = [[say("begun"), call_tools(("a", {}), ("b", {})), say(NEVER)], [say("Next.")]]
 
@@ -90,6 +93,14 @@ class LiveLaws(ProviderLaws):
         ):
             result = await talk.session.ask("go")
             expect((result.terminal, result.text, result.error), ("end_turn", "one\ntwo", None))
+            await talk.check(result)
+
+    @law
+    async def test_a_provider_that_is_quiet_for_long_is_waited_for(self) -> None:
+        """As long as it is at work: it is asked after a while, and what it says then ends nothing."""
+        async with self.open_place([[wait(QUIET), say("Late.")]]) as place, open_talk(place) as talk:
+            result = await talk.session.ask("go")
+            expect((result.terminal, result.text, result.error), ("end_turn", "Late.", None), "its end")
             await talk.check(result)
 
 

@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import wraps
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
 from unittest import SkipTest
 
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from .._errors import ManagedAgentsError
 from .._model import SessionResult, ToolContext, ToolResult
 from .._session.feeds import EventFeed
 from .._session.handle import Session
@@ -32,6 +33,7 @@ __all__ = [
     "Place",
     "ProviderLaws",
     "Talk",
+    "expect_log",
     "faulted",
     "hang",
     "law",
@@ -39,11 +41,14 @@ __all__ = [
     "raised_by",
     "require",
     "text_of",
+    "told",
     "tool",
 ]
 
 Event: TypeAlias = Mapping[str, Any]
+State: TypeAlias = Literal["working", "resting", "archived", "deleted"]
 S = TypeVar("S")
+T = TypeVar("T")
 
 # Virtual seconds after which a test that waits for what never comes fails.
 PATIENCE = 10_000.0
@@ -67,6 +72,9 @@ class Place:
         requests: Tells how many requests the server has got, of any kind.
         events: Gives the events that the provider has sent of a session, in order and each once, with or without
             the ids that the module adds; ``None`` if the server cannot tell.
+        sessions: Tells how many sessions were ever made at the server; ``None`` if it cannot tell.
+        state: Tells what a session is doing at the server, or what has become of it there; ``None`` if it cannot tell.
+        metadata: The caller's metadata that is in what ``options`` gives; empty if the provider takes none.
     """
 
     provider: Provider
@@ -77,6 +85,9 @@ class Place:
     open_streams: Callable[[], int]
     requests: Callable[[], int]
     events: Callable[[str], Sequence[Event]] | None = None
+    sessions: Callable[[], int] | None = None
+    state: Callable[[str], State] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 class ProviderLaws:
@@ -86,10 +97,14 @@ class ProviderLaws:
         message_operation: The operation of the server's fault plan by which a message is sent, such as
             ``"send_events"``; ``None`` if its server plays no fault plans.
         stream_operation: The operation by which events are streamed.
+        tells_status: Whether the provider tells what a session is doing; if not, its ``read_status`` gives ``None``.
+        history_page: The most events that a page of the provider's history has.
     """
 
     message_operation: ClassVar[str | None] = None
     stream_operation: ClassVar[str | None] = None
+    tells_status: ClassVar[bool] = True
+    history_page: ClassVar[int] = 1_000
 
     def open_place(self, script: Script, *, faults: FaultPlan | None = None) -> AbstractAsyncContextManager[Place]:
         """Open a server whose agent plays a script; each test opens one or several.
@@ -118,6 +133,13 @@ def require(possible: object, what: str) -> None:
         raise SkipTest(what)
 
 
+def told(by: T | None, what: str) -> T:
+    """Give a function of a place; the test is skipped if its server cannot tell that."""
+    if by is None:
+        raise SkipTest(f"this server does not tell {what}")
+    return by
+
+
 def faulted(operation: str | None, action: Any, nth: int = 1, times: int = 1) -> FaultPlan:
     """A plan of one fault; the test is skipped if the server plays none."""
     require(operation, "this server plays no fault plans")
@@ -133,6 +155,8 @@ def raised_by(what: str, kind: type[BaseException]) -> Iterator[list[Any]]:
     except kind as error:
         caught.append(error)
         return
+    except ManagedAgentsError as error:
+        raise AssertionError(f"{what}: expected a {kind.__name__}, but it failed with {error!r}") from error
     raise AssertionError(f"{what}: expected a {kind.__name__}, but nothing was raised")
 
 
@@ -194,7 +218,10 @@ class Talk:
 
     async def still_works(self, text: str = "again") -> SessionResult:
         """Ask once more: whatever was before, the session takes it up and ends it as any other."""
-        result = await self.session.ask(text)
+        try:
+            result = await self.session.ask(text)
+        except ManagedAgentsError as error:
+            raise AssertionError(f"a request after what was before: it failed with {error!r}") from error
         expect((result.terminal, result.error), ("end_turn", None), "a request after what was before")
         self.hear()
         expect(self.heard[-1:], [result], "its terminal")
@@ -223,12 +250,8 @@ class Talk:
     def _check_log(self, recorded: Sequence[Event]) -> None:
         ids = [event["id"] for event in recorded if "id" in event]
         expect(len(ids), len(set(ids)), "how many events have an id, beside how many ids there are")
-        if self.place.events is None:
-            return
-        log = self.place.events(self.session.session_id)
-        expect(len(recorded), len(log), "how many events were recorded, beside how many the provider has sent")
-        for event, sent in zip(recorded, log, strict=True):
-            expect({key: event.get(key) for key in sent}, dict(sent), "an event, beside what the provider has sent")
+        if self.place.events is not None:
+            expect_log(recorded, self.place.events(self.session.session_id))
 
 
 @asynccontextmanager
@@ -257,6 +280,13 @@ async def open_talk(
         terminals = await stack.enter_async_context(session.subscribe())
         feed = await stack.enter_async_context(session.events())
         yield Talk(place=place, session=session, handler=handler, notified=notified, terminals=terminals, feed=feed)
+
+
+def expect_log(recorded: Sequence[Event], log: Sequence[Event]) -> None:
+    """Expect of events that they are what the provider has sent: each once, and in its order."""
+    expect(len(recorded), len(log), "how many events were recorded, beside how many the provider has sent")
+    for event, sent in zip(recorded, log, strict=True):
+        expect({key: event.get(key) for key in sent}, dict(sent), "an event, beside what the provider has sent")
 
 
 def _drained(channel: trio.MemoryReceiveChannel[SessionResult]) -> list[SessionResult]:

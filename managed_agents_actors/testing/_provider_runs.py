@@ -17,7 +17,7 @@ from ._recording import RecordingHandler
 from ._script import builtin, call_tool, call_tools, end, fail, say, spend, think
 
 ROUND_TRIP = [
-    spend(input_tokens=10, output_tokens=5),
+    spend(input_tokens=10, output_tokens=5, cache_read_input_tokens=3, cache_creation_input_tokens=1),
     say("Let me see."),
     call_tools(("a", {"n": 1}), ("b", {"n": 2})),
     say("Done."),
@@ -41,8 +41,10 @@ class RequestLaws(ProviderLaws):
             expect((result.text, result.last_text), ("Let me see.\nDone.", "Done."), "the text")
             expect([(use.name, use.input) for use in result.custom_tool_uses], [("a", {"n": 1}), ("b", {"n": 2})])
             expect((result.turns, result.server_tool_uses), (2, ()), "turns and the provider's own calls")
-            expect((result.usage.input_tokens, result.usage.output_tokens), (20, 10), "usage of two model requests")
-            expect(len(result.usage.raw), 2, "how many usage objects there are")
+            usage = result.usage
+            expect((usage.input_tokens, usage.output_tokens), (20, 10), "usage of two model requests")
+            expect((usage.cache_read_input_tokens, usage.cache_creation_input_tokens), (6, 2), "what caches saved")
+            expect(len(usage.raw), 2, "how many usage objects there are")
             expect(list(place.messages(session_id)), ["go"], "the messages")
             answers = sorted((answer.tool_use_id, text_of(answer)) for answer in place.answers(session_id))
             calls = [use.id for use in result.custom_tool_uses]

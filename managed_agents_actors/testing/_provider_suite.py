@@ -10,6 +10,7 @@ from ._provider_cancellation import CancellationLaws
 from ._provider_crashes import CrashLaws
 from ._provider_limits import LimitLaws
 from ._provider_live import EndingLaws, InterruptLaws, LiveLaws
+from ._provider_module import ModuleLaws
 from ._provider_runs import RequestLaws, ResumeLaws
 from ._provider_tools import JournalLaws, ToolLaws
 
@@ -25,6 +26,7 @@ class ProviderSuite(
     InterruptLaws,
     EndingLaws,
     LimitLaws,
+    ModuleLaws,
     CrashLaws,
     CancellationLaws,
 ):

@@ -1,8 +1,10 @@
 """Whether a request is signed as AWS wants it: Signature Version 4, computed anew from what came over the wire. Pure.
 
-It shares no code with any signer. The date's skew is not looked at: a simulator's clock is not the client's.
+It shares no code with any signer. A date is held against the time of the world, which signers read even where a test's
+own time is virtual.
 
-Source: AWS, "Create a signed AWS API request" (canonical request, string to sign, signing key).
+Source: AWS, "Create a signed AWS API request" (canonical request, string to sign, signing key) and "Troubleshoot signed
+requests for AWS APIs" (the time that a signature is good for).
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import hmac
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from urllib.parse import quote, unquote
 
 from ._http_messages import Request
@@ -20,6 +23,11 @@ __all__ = ["SimulatedCredentials", "UnsignedRequest", "check_signature"]
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 DATE = re.compile(r"[0-9]{8}T[0-9]{6}Z")
+DATE_FORMAT = "%Y%m%dT%H%M%SZ"
+# How far a signature's date may be from the time here, in either direction.
+SKEW = timedelta(minutes=5)
+# Every header of these must be signed, if it is sent.
+SIGNED_PREFIX = "x-amz-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +58,15 @@ class UnsignedRequest(Exception):
 
 
 def check_signature(
-    request: Request, credentials: SimulatedCredentials, *, region: str, service: str, expired: frozenset[str]
+    request: Request,
+    credentials: SimulatedCredentials,
+    *,
+    region: str,
+    service: str,
+    expired: frozenset[str],
+    now: datetime,
 ) -> None:
-    """Let a request pass that these credentials signed for this region and service.
+    """Let a request pass that these credentials signed for this region and service, just now.
 
     Args:
         request: As it was read.
@@ -60,6 +74,7 @@ def check_signature(
         region: The region's name.
         service: The service's signing name.
         expired: Session tokens, and access keys without one, that were good once.
+        now: The time, in UTC.
 
     Raises:
         UnsignedRequest: They did not.
@@ -76,7 +91,9 @@ def check_signature(
         raise UnsignedRequest("IncompleteSignatureException", problem)
     _check_credentials(request, credentials, access_key=scope[0], expired=expired)
     _check_scope(scope, region=region, service=service)
-    _check_headers(request.headers, signed, day=scope[1])
+    _check_headers(request.headers, signed)
+    _check_date(request.headers["x-amz-date"], day=scope[1], now=now)
+    _check_body(request)
     expected = _signature(request, scope, signed, credentials.secret_key)
     if not hmac.compare_digest(expected.encode(), fields["Signature"].encode()):
         raise _mismatch(
@@ -109,16 +126,34 @@ def _check_scope(scope: list[str], *, region: str, service: str) -> None:
         raise _mismatch("Credential should be scoped with a valid terminator: 'aws4_request'.")
 
 
-def _check_headers(headers: Mapping[str, str], signed: list[str], *, day: str) -> None:
-    needed = {"host", "x-amz-date"} | ({"x-amz-security-token"} & headers.keys())
+def _check_headers(headers: Mapping[str, str], signed: list[str]) -> None:
+    needed = {"host", "x-amz-date", *(name for name in headers if name.startswith(SIGNED_PREFIX))}
     missing = sorted(needed - set(signed)) or sorted(set(signed) - headers.keys())
     if missing:
         raise _mismatch(f"'{missing[0]}' must be a 'SignedHeader' in the AWS Authorization.")
     if signed != sorted(set(signed)):
         raise _mismatch("The signed headers must be sorted, each named once.")
-    date = headers["x-amz-date"]
-    if not DATE.fullmatch(date) or date[:8] != day:
+
+
+def _check_date(date: str, *, day: str, now: datetime) -> None:
+    try:
+        signed_at = datetime.strptime(date, DATE_FORMAT).replace(tzinfo=UTC) if DATE.fullmatch(date) else None
+    except ValueError:
+        signed_at = None
+    if signed_at is None or date[:8] != day:
         raise _mismatch(f"Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date: {date!r}.")
+    earliest, latest = now - SKEW, now + SKEW
+    if signed_at < earliest:
+        raise _mismatch(f"Signature expired: {date} is now earlier than {earliest:{DATE_FORMAT}} (5 min. ago).")
+    if signed_at > latest:
+        raise _mismatch(f"Signature not yet current: {date} is still later than {latest:{DATE_FORMAT}} (in 5 min.).")
+
+
+def _check_body(request: Request) -> None:
+    """What a client says of its body's digest must be so; a body is never left unsigned here."""
+    told = request.headers.get("x-amz-content-sha256")
+    if told is not None and told != hashlib.sha256(request.body).hexdigest():
+        raise _mismatch("The provided 'x-amz-content-sha256' header does not match what was computed.")
 
 
 def _signature(request: Request, scope: list[str], signed: list[str], secret_key: str) -> str:
@@ -153,7 +188,9 @@ def _resolved(path: str) -> str:
 
 def _canonical_query(query: str) -> str:
     pairs = [pair.partition("=") for pair in query.split("&") if pair]
-    return "&".join(sorted(f"{_escaped(name)}={_escaped(value)}" for name, _, value in pairs))
+    # By name, then by value: joined, "a-b=" would come before "a=".
+    ordered = sorted((_escaped(name), _escaped(value)) for name, _, value in pairs)
+    return "&".join(f"{name}={value}" for name, value in ordered)
 
 
 def _escaped(text: str) -> str:

@@ -248,6 +248,44 @@ async def test_a_fault_may_wait_for_results(aws: Any, autojump_clock: MockClock)
         assert names(await client.invoke(result))[-1] == "metadata"
 
 
+async def test_a_refusal_by_plan_has_what_its_model_requires(aws: Any) -> None:
+    plan = FaultPlan(
+        [Fault(on="list_harnesses", action=RefuseWith(400)), Fault(on="any", action=RefuseWith(409), nth=2)]
+    )
+    async with aws(faults=plan) as client:
+        status, body = await client.call("list_harnesses")
+        assert (status, body) == (
+            400,
+            {"message": "simulated fault", "reason": "FieldValidationFailed", "fieldList": []},
+        )
+        assert await client.call("list_harnesses") == (409, {"message": "simulated fault"})
+
+
+@pytest.mark.parametrize(("kind", "more"), [("validationException", {"reason": "FieldValidationFailed"}), ("x", {})])
+async def test_an_exception_by_plan_has_what_its_model_requires(
+    aws: Any, autojump_clock: MockClock, kind: str, more: dict[str, str]
+) -> None:
+    thrown = ThrowInStream(type=kind, message="oops", after_events=1)
+    async with aws([say("word")], faults=on_invoke(thrown)) as client:
+        assert (await client.invoke("go"))[1:] == [(f"!{kind}", {"message": "oops", **more})]
+
+
+async def test_a_stream_may_end_with_an_error_that_no_service_models(aws: Any, autojump_clock: MockClock) -> None:
+    thrown = ThrowInStream(type="InternalError", message="oops", as_error=True, after_events=1)
+    async with aws([[say("word")], [say("next")]], faults=on_invoke(thrown)) as client:
+        await client.begin("go")
+        assert (await client.next_event())[0] == "messageStart"
+        part = await client.raw.next_event()
+        client.buffer.add_data(bytes(part.data))
+        (message,) = client.buffer
+        assert message.headers == {
+            ":error-code": "InternalError",
+            ":error-message": "oops",
+            ":message-type": "error",
+        }
+        assert client.simulator.session(SESSION).messages == ()
+
+
 async def test_a_lost_answer_was_acted_on_once_under_its_token(aws: Any, connect: Any) -> None:
     plan = FaultPlan([Fault(on="create_harness", action=LoseAnswer()), Fault(on="any", nth=3, action=TruncateAnswer())])
     params = {"harnessName": "a", "executionRoleArn": "arn:aws:iam::123456789012:role/x", "clientToken": "t" * 40}
@@ -336,4 +374,6 @@ def test_an_exception_comes_between_events() -> None:
         ThrowInStream(after_bytes=7)
     with pytest.raises(ConfigurationError, match="ThrowInStream: type must be text"):
         ThrowInStream(type="")
+    with pytest.raises(ConfigurationError, match="ThrowInStream: as_error must be a bool"):
+        ThrowInStream(as_error="yes")  # type: ignore[arg-type]
     assert repr(ThrowInStream(type="x", after_events=2)) == "ThrowInStream(after_events=2, type='x')"

@@ -27,36 +27,7 @@ from managed_agents_actors.testing import (
     wait,
 )
 
-SESSION = "session-of-the-tests-0000000000000000"
-INLINE = {
-    "type": "inline_function",
-    "name": "lookup",
-    "config": {"inlineFunction": {"description": "Look up.", "inputSchema": {"type": "object"}}},
-}
-
-
-def answer(*results: str | dict[str, Any], text: str = "42") -> dict[str, Any]:
-    """A user's message with these results: ids, or whole blocks."""
-    blocks = [{"toolUseId": each, "content": [{"text": text}]} if isinstance(each, str) else each for each in results]
-    return {"role": "user", "content": [{"toolResult": block} for block in blocks]}
-
-
-def names(events: list[tuple[str, Any]]) -> list[str]:
-    return [name for name, _ in events]
-
-
-def stops(events: list[tuple[str, Any]]) -> list[str]:
-    return [payload["stopReason"] for name, payload in events if name == "messageStop"]
-
-
-def uses(events: list[tuple[str, Any]]) -> list[str]:
-    starts = [payload["start"] for name, payload in events if name == "contentBlockStart"]
-    return [start["toolUse"]["toolUseId"] for start in starts if "toolUse" in start]
-
-
-def text(events: list[tuple[str, Any]]) -> str:
-    deltas = [payload["delta"] for name, payload in events if name == "contentBlockDelta"]
-    return "".join(delta.get("text", "") for delta in deltas)
+from ._agentcore import SESSION, answer, inline, names, stops, text, uses
 
 
 async def test_text_and_calls_share_one_message(aws: Any, autojump_clock: MockClock) -> None:
@@ -163,8 +134,8 @@ async def test_the_documented_contract_ignores_the_echo(aws: Any, autojump_clock
 async def test_a_message_during_a_hand_off_is_refused(aws: Any, autojump_clock: MockClock) -> None:
     async with aws([call_tool("lookup"), say("Done.")]) as client:
         ids = uses(await client.invoke("go"))
-        ((name, _),) = await client.invoke("and?")
-        assert name == "!validationException"
+        ((name, payload),) = await client.invoke("and?")
+        assert (name, payload["reason"]) == ("!validationException", "FieldValidationFailed")
         assert text(await client.invoke(answer(*ids))) == "Done."
 
 
@@ -187,11 +158,11 @@ async def test_calls_may_be_handed_off_one_by_one(aws: Any, autojump_clock: Mock
 
 async def test_the_invocations_own_tools_are_sent_again_with_the_result(aws: Any, autojump_clock: MockClock) -> None:
     async with aws([call_tool("lookup"), say("Done.")]) as client:
-        ids = uses(await client.invoke("go", tools=[INLINE]))
+        ids = uses(await client.invoke("go", tools=[inline()]))
         ((name, payload),) = await client.invoke(answer(*ids))
         assert (name, "unavailable" in payload["message"]) == ("!validationException", True)
-        assert text(await client.invoke(answer(*ids), tools=[INLINE])) == "Done."
-    async with aws([call_tool("lookup"), say("Done.")], harness={"tools": [INLINE]}) as client:
+        assert text(await client.invoke(answer(*ids), tools=[inline()])) == "Done."
+    async with aws([call_tool("lookup"), say("Done.")], harness={"tools": [inline()]}) as client:
         ids = uses(await client.invoke("go"))
         assert text(await client.invoke(answer(*ids))) == "Done."
 
@@ -327,6 +298,18 @@ async def test_a_stopped_session_begins_anew(aws: Any, autojump_clock: MockClock
         assert client.simulator.session(SESSION).stopped
         assert text(await client.invoke("a")) == "one"
         assert not client.simulator.session(SESSION).stopped
+
+
+async def test_a_session_is_stopped_through_an_endpoint_that_exists(aws: Any, autojump_clock: MockClock) -> None:
+    async with aws() as client:
+        await client.call("create_harness_endpoint", harnessId=client.simulator.harness_id, endpointName="prod")
+        target = {"agentRuntimeArn": client.simulator.harness_arn, "runtimeSessionId": SESSION}
+        await client.invoke("a")
+        status, body = await client.call("stop_runtime_session", **target, qualifier="nobody")
+        assert (status, "nobody" in body["message"]) == (404, True)
+        assert not client.simulator.session(SESSION).stopped
+        assert (await client.call("stop_runtime_session", **target, qualifier="prod"))[0] == 200
+        assert client.simulator.session(SESSION).stopped
 
 
 async def test_a_failed_turn_leaves_nothing_behind(aws: Any, autojump_clock: MockClock) -> None:

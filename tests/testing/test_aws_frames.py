@@ -14,7 +14,6 @@ from managed_agents_actors._protocol.event_stream import EventStreamDecoder
 from managed_agents_actors._protocol.sse import DecodeFailure
 from managed_agents_actors.testing._aws_frames import (
     GARBAGE_AWS_FRAME,
-    TypedHeader,
     encode_message,
     error_frame,
     event_frame,
@@ -65,31 +64,10 @@ def test_the_published_vector() -> None:
     )
 
 
-BOUNDS = {"byte": 7, "short": 15, "integer": 31, "long": 63, "timestamp": 63}
-
-
 @settings(deadline=None)  # machines are shared
-@given(
-    st.dictionaries(
-        st.text(max_size=20),
-        st.text()
-        | st.binary()
-        | st.booleans()
-        | st.sampled_from(sorted(BOUNDS)).flatmap(
-            lambda kind: st.builds(
-                TypedHeader, st.just(kind), st.integers(-(1 << BOUNDS[kind]), (1 << BOUNDS[kind]) - 1)
-            )
-        )
-        | st.builds(TypedHeader, st.just("uuid"), st.binary(min_size=16, max_size=16)),
-        max_size=6,
-    ),
-    st.binary(max_size=100),
-)
-def test_botocore_reads_what_is_written(headers: dict[str, Any], payload: bytes) -> None:
-    plain = {name: value.value if isinstance(value, TypedHeader) else value for name, value in headers.items()}
-    found = by_botocore(encode_message(headers, payload))
-    assert found == (plain, payload)
-    assert [type(value) for value in found[0].values()] == [type(value) for value in plain.values()]
+@given(st.dictionaries(st.text(max_size=20), st.text(), max_size=6), st.binary(max_size=100))
+def test_botocore_reads_what_is_written(headers: dict[str, str], payload: bytes) -> None:
+    assert by_botocore(encode_message(headers, payload)) == (headers, payload)
 
 
 def test_the_longest_that_there_is() -> None:
@@ -97,24 +75,15 @@ def test_the_longest_that_there_is() -> None:
     assert by_botocore(encode_message(headers)) == (headers, b"")
 
 
-REFUSED: list[tuple[str, Any, str]] = [
+REFUSED = [
     ("n" * 256, "v", "at most 255 bytes"),
     ("é" * 128, "v", "at most 255 bytes"),
     ("n", "v" * 0x10000, "at most 65535 bytes long, not 65536"),
-    ("n", bytes(0x10000), "at most 65535 bytes long, not 65536"),
-    ("n", 7, "text, bytes, a boolean or a TypedHeader, not 7"),
-    ("n", None, "a TypedHeader, not None"),
-    ("n", ("short", 1), "a TypedHeader, not"),
-    ("n", TypedHeader("byte", 128), "byte must be an integer of 1 bytes, not 128"),
-    ("n", TypedHeader("long", 1 << 63), "integer of 8 bytes"),
-    ("n", TypedHeader("uuid", bytes(15)), "a UUID's 16 bytes"),
-    ("n", TypedHeader("uuid", 16), "a UUID's 16 bytes"),
-    ("n", TypedHeader("short", b"\0\1"), "an integer of a known type"),
-    ("n", TypedHeader("double", 1), "an integer of a known type"),  # type: ignore[arg-type]
+    ("n", "é" * 0x8000, "at most 65535 bytes long, not 65536"),
 ]
 
 
 @pytest.mark.parametrize(("name", "value", "reason"), REFUSED)
-def test_what_has_no_form_on_the_wire_is_refused(name: str, value: Any, reason: str) -> None:
+def test_what_has_no_form_on_the_wire_is_refused(name: str, value: str, reason: str) -> None:
     with pytest.raises(ConfigurationError, match=reason):
         encode_message({name: value})
