@@ -1,4 +1,4 @@
-"""AWS Bedrock AgentCore from the beginning: a harness is made, asked, looked into and taken away again.
+"""AWS Bedrock AgentCore from the beginning: a harness is provisioned, asked, looked into and put away again.
 
 Needs the extra "tools". With a simulator: `python bedrock_agent_core.py --simulate`. With AWS, given credentials, a
 region and the ARN of the harness's execution role: `python bedrock_agent_core.py arn:aws:iam::<account>:role/<role>`.
@@ -11,6 +11,7 @@ import trio
 
 import managed_agents_actors as maa
 from managed_agents_actors.providers import bedrock_agent_core
+from managed_agents_actors.provisioning import Progress
 from managed_agents_actors.testing import builtin, call_tools, open_agentcore_simulator, say
 
 SCRIPT = [
@@ -37,25 +38,19 @@ async def stock(item: str) -> str:
 toolbox = maa.Toolbox([stock])
 
 
-async def make_harness(client: maa.AgentCoreClient, role: str) -> str:
-    """Create a harness that knows the tool, wait until it can be invoked, and give its ARN."""
-    made = await client.create_harness(
-        harnessName="stockroom",
-        executionRoleArn=role,
-        systemPrompt=[{"text": "You are a clerk of a stationery shop."}],
-        tools=toolbox.inline_functions(),
-    )
-    harness_id = made["harness"]["harnessId"]
-    await client.wait_until_harness_ready(harness_id, timeout=120)
-    await client.wait_until_endpoint_ready(harness_id, timeout=600)
-    return made["harness"]["arn"]
+CLERK = maa.AgentSpec(name="stockroom", system_prompt="You are a clerk of a stationery shop.", tools=toolbox)
 
 
-async def converse(client: maa.AgentCoreClient, arn: str) -> None:
+def tell(progress: Progress) -> None:
+    """Say what is waited for: at AWS, a harness can be invoked minutes after it was created."""
+    print(f"[{progress.phase}: {progress.status}, {progress.elapsed:.0f} s]")
+
+
+async def converse(client: maa.AgentCoreClient, harness: maa.HarnessHandle) -> None:
     """Ask twice in one session, then run a command beside the agent."""
     session_id = str(uuid.uuid4())
     async with maa.open_session(
-        bedrock_agent_core, client=client, harness_arn=arn, runtime_session_id=session_id, handler=toolbox
+        bedrock_agent_core, client=client, harness=harness, runtime_session_id=session_id, handler=toolbox
     ) as session:
         for question in ("What is in stock?", "Which day is it?"):
             result = await session.ask(question)
@@ -63,19 +58,21 @@ async def converse(client: maa.AgentCoreClient, arn: str) -> None:
             theirs = ", ".join(use.name for use in result.server_tool_uses) or "none"
             print(result.text)
             print(f"[{result.terminal}; called here: {ours}; called there: {theirs}]")
-    done = await client.run_command(arn, session_id, "echo the machine is still there")
+    done = await client.run_command(harness.harness_arn, session_id, "echo the machine is still there")
     print(f"[exit code {done.exit_code}: {done.stdout.strip()}]")
-    await client.stop_runtime_session(agentRuntimeArn=arn, runtimeSessionId=session_id)
+    await client.stop_runtime_session(agentRuntimeArn=harness.harness_arn, runtimeSessionId=session_id)
 
 
 async def show(client: maa.AgentCoreClient, role: str) -> None:
-    """The whole life."""
-    arn = await make_harness(client, role)
+    """The whole life. The harness is created if it is not there, and waited for until it can be invoked."""
+    harness = await maa.provision(
+        bedrock_agent_core, CLERK, client=client, execution_role_arn=role, timeout=600, on_progress=tell
+    )
     try:
-        await converse(client, arn)
+        await converse(client, harness)
     finally:
-        with trio.move_on_after(30, shield=True):
-            await client.delete_harness(harnessId=arn.rpartition("/")[2])
+        with trio.CancelScope(shield=True):
+            await maa.teardown(bedrock_agent_core, harness, client=client, timeout=30)
     print("[the harness is gone]")
 
 
@@ -84,9 +81,11 @@ async def main() -> None:
     if "--simulate" in sys.argv:
         async with open_agentcore_simulator(SCRIPT) as simulator, simulator.client() as client:
             await show(client, "arn:aws:iam::123456789012:role/simulated")
-    else:
+    elif len(sys.argv) == 2:
         async with maa.AgentCoreClient() as client:
             await show(client, sys.argv[1])
+    else:
+        sys.exit(f"usage: python {sys.argv[0]} --simulate | <ARN of the execution role>")
 
 
 trio.run(main)

@@ -87,43 +87,46 @@ class Shop:
 
 # --- 3. What exists at the provider before there is a session ---------------------------------------------------------
 #
-# An agent is configuration, made once and used by many sessions; an environment is where its built-in tools run. A
-# service creates them when it is deployed and keeps their ids. Here they live as long as the example.
+# An agent is configuration, made once and used by many sessions; an environment is where its built-in tools run. They
+# are described, and `provision` makes them or finds them: the same description is the same agent, whoever asks, so a
+# service just calls it at its start. Here they live as long as the example, and `teardown` puts them away.
 
 
 @asynccontextmanager
-async def open_setup(client: maa.ClaudeClient, shop: Shop) -> AsyncIterator[dict[str, Any]]:
-    """Create an agent, an environment and a file; take them away afterwards."""
+async def open_setup(client: maa.ClaudeClient, shop: Shop) -> AsyncIterator[tuple[maa.ClaudeHandle, str]]:
+    """Have an agent and an environment, and upload a file; put them away afterwards."""
     ask_first = {"permission_policy": {"type": "always_ask"}}
-    agent = await client.agents.create(
+    agent = maa.AgentSpec(
         name="Shop assistant",
         model="claude-opus-5-5",
-        system="You are the assistant of a stationery shop. Use your tools; answer in one or two sentences.",
+        system_prompt="You are the assistant of a stationery shop. Use your tools; answer in one or two sentences.",
         tools=[{"type": "agent_toolset_20260401", "default_config": ask_first}, *shop.toolbox.custom_tools()],
     )
-    environment = await client.environments.create(name="shop-example", config={"type": "cloud"})
-    file = await client.files.upload(PRICES, filename="prices.csv")
+    environment = maa.EnvironmentSpec(name="shop-example", config={"type": "cloud"})
+    handle = await maa.provision(claude_managed_agents, agent, environment=environment, client=client)
     try:
-        yield {"agent": agent, "environment": environment, "file_id": file["id"]}
+        file = await client.files.upload(PRICES, filename="prices.csv")
+        try:
+            yield handle, file["id"]
+        finally:
+            # Cleaning up is bounded, so that it cannot hold up the end of a program.
+            with trio.move_on_after(30, shield=True):
+                await client.files.delete(file["id"])
     finally:
-        # An agent is archived, never deleted. Cleaning up is bounded, so that it cannot hold up the end of a program.
-        with trio.move_on_after(30, shield=True):
-            await client.files.delete(file["id"])
-            await client.environments.delete(environment["id"])
-            await client.agents.archive(agent["id"])
+        with trio.CancelScope(shield=True):
+            await maa.teardown(claude_managed_agents, handle, client=client, timeout=30)
 
 
 # --- 4. A live session ------------------------------------------------------------------------------------------------
 
 
-async def first_visit(client: maa.ClaudeClient, shop: Shop, setup: Mapping[str, Any]) -> str:
+async def first_visit(client: maa.ClaudeClient, shop: Shop, handle: maa.ClaudeHandle, file_id: str) -> str:
     """Talk to a new session, interrupt it, and give its id."""
     async with maa.open_session(
         claude_managed_agents,
         client=client,
-        agent=setup["agent"],
-        environment=setup["environment"],
-        resources=[{"type": "file", "file_id": setup["file_id"], "mount_path": "/mnt/session/uploads/prices.csv"}],
+        **handle.options,  # agent= and environment=
+        resources=[{"type": "file", "file_id": file_id, "mount_path": "/mnt/session/uploads/prices.csv"}],
         handler=shop,
         context="Ada",
         timeout=300.0,  # seconds for each request
@@ -189,13 +192,13 @@ async def second_visit(client: maa.ClaudeClient, shop: Shop, session_id: str) ->
 async def life(client: maa.ClaudeClient) -> None:
     """From nothing to nothing."""
     shop = Shop()
-    async with open_setup(client, shop) as setup:
-        session_id = await first_visit(client, shop, setup)
+    async with open_setup(client, shop) as (handle, file_id):
+        session_id = await first_visit(client, shop, handle, file_id)
         await second_visit(client, shop, session_id)
         # Archiving keeps the history and ends the session for good; deleting removes both.
         await client.sessions.archive(session_id)
         await client.sessions.delete(session_id)
-        print("  [cleaned up]")
+    print("  [cleaned up]")
 
 
 # --- 5. The agent's part in the simulation ----------------------------------------------------------------------------

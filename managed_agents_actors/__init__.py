@@ -1,7 +1,8 @@
 """Managed agents as supervised actors on trio: the provider runs the agent's loop, your tools run in your process.
 
 The front door: the public names, and nothing else. Beside it these import paths are promised: ``actors``,
-``agent_core``, ``agentcore``, ``claude``, ``providers.*``, ``telemetry`` and ``testing``.
+``agent_core``, ``agentcore``, ``artifacts``, ``claude``, ``providers.*``, ``provisioning``, ``telemetry`` and
+``testing``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from ._config import configure
 from ._errors import (
     ActorGone,
     APIError,
+    ArtifactError,
+    ArtifactNotFound,
     AuthenticationError,
     ConfigurationError,
     ConflictError,
@@ -33,6 +36,7 @@ from ._errors import (
     SessionError,
     SessionGone,
     SessionTimeout,
+    StoreError,
     StreamIdleTimeout,
     StreamLost,
     ToolError,
@@ -68,12 +72,40 @@ from ._session.supervisor import Supervisor, open_supervisor, run_supervisor
 from ._session.toolbox import Toolbox, tool
 from .actors import ChildSpec
 from .claude import ClaudeClient
+from .provisioning import (
+    AgentHandle,
+    AgentSpec,
+    ClaudeHandle,
+    EnvironmentHandle,
+    EnvironmentSpec,
+    HarnessHandle,
+    MemoryStore,
+    Runtime,
+    ensure_agent,
+    ensure_environment,
+    ensure_harness,
+    list_agents,
+    list_environments,
+    list_harnesses,
+    provision,
+    prune_agents,
+    prune_environments,
+    prune_harnesses,
+    resolve_agent,
+    resolve_environment,
+    resolve_harness,
+    tag_agent,
+    tag_environment,
+    tag_harness,
+    teardown,
+)
 
 if TYPE_CHECKING:
     from . import agent_core as agent_core
     from . import testing as testing
     from ._session.sqlite_journal import SqliteJournal
     from .agentcore import AgentCoreClient
+    from .provisioning import SqliteStore
 
 __version__ = "0.1.0"
 
@@ -81,15 +113,23 @@ __all__ = [
     "APIError",
     "ActorGone",
     "AgentCoreClient",
+    "AgentHandle",
+    "AgentSpec",
+    "ArtifactError",
+    "ArtifactNotFound",
     "AuthenticationError",
     "ChildSpec",
     "ClaudeClient",
+    "ClaudeHandle",
     "ConfigurationError",
     "ConflictError",
     "Deny",
+    "EnvironmentHandle",
+    "EnvironmentSpec",
     "EventContext",
     "Halt",
     "Handler",
+    "HarnessHandle",
     "InvalidRequestError",
     "Journal",
     "JournalEntry",
@@ -98,6 +138,7 @@ __all__ = [
     "ManagedAgentsError",
     "MaxTurnsExceeded",
     "MemoryJournal",
+    "MemoryStore",
     "NotFoundError",
     "Outcome",
     "OutcomeResult",
@@ -109,6 +150,7 @@ __all__ = [
     "ReconnectPolicy",
     "RestartIntensityExceeded",
     "ResultError",
+    "Runtime",
     "ServerError",
     "Session",
     "SessionCrashed",
@@ -119,6 +161,8 @@ __all__ = [
     "SessionStatus",
     "SessionTimeout",
     "SqliteJournal",
+    "SqliteStore",
+    "StoreError",
     "StreamIdleTimeout",
     "StreamLost",
     "Supervisor",
@@ -138,19 +182,40 @@ __all__ = [
     "__version__",
     "agent_core",
     "configure",
+    "ensure_agent",
+    "ensure_environment",
+    "ensure_harness",
+    "list_agents",
+    "list_environments",
+    "list_harnesses",
     "open_session",
     "open_supervisor",
+    "provision",
+    "prune_agents",
+    "prune_environments",
+    "prune_harnesses",
+    "resolve_agent",
+    "resolve_environment",
+    "resolve_harness",
     "run_session",
     "run_supervisor",
     "run_to_completion",
     "start_session",
+    "tag_agent",
+    "tag_environment",
+    "tag_harness",
+    "teardown",
     "testing",
     "tool",
     "with_policy",
 ]
 
 
-_LAZY = {"AgentCoreClient": "agentcore", "SqliteJournal": "_session.sqlite_journal"}
+_LAZY = {
+    "AgentCoreClient": "agentcore",
+    "SqliteJournal": "_session.sqlite_journal",
+    "SqliteStore": "provisioning",
+}
 
 
 def __getattr__(name: str) -> Any:

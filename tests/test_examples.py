@@ -13,6 +13,8 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 # What each example must print, in this order.
 EXPECTED = {
     "bedrock_agent_core.py": [
+        "[ready: READY, 0 s]",
+        "[endpoint ready: READY, 0 s]",
         "Let me look.",
         "There are 120 pencils and no notebooks.",
         "[end_turn; called here: stock, stock; called there: none]",
@@ -66,3 +68,11 @@ def test_an_example_prints_what_it_promises(output: tuple[str, str]) -> None:
     for line in EXPECTED[name]:
         assert line in rest, printed
         rest = rest.partition(line)[2]
+
+
+def test_an_example_that_lacks_a_role_says_how_it_is_used() -> None:
+    command = [sys.executable, "-W", "error", str(EXAMPLES / "bedrock_agent_core.py")]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (run.returncode, run.stdout) == (1, "")
+    [line] = run.stderr.splitlines()
+    assert line.startswith("usage: python ")

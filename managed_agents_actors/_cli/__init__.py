@@ -1,4 +1,7 @@
-"""The ``managed-agents`` command. It shows what the library does through its public names, and adds nothing to it."""
+"""The ``managed-agents`` command: what the library does, from a shell. It adds nothing to it.
+
+It uses public names. Only to say what would be done, and to do none of it, does it look below them.
+"""
 
 from __future__ import annotations
 

@@ -1,27 +1,37 @@
-"""The command line: what can be asked for, and the exit status of each answer. What a command does is elsewhere."""
+"""The command line: what can be asked for, and the exit status of each answer. What a command does is elsewhere.
+
+Nothing is imported before it is known that it is needed: help and mistakes are told at once.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
-from typing import TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
 import trio
 
-from .account import JsonAccount, TextAccount
-from .demo import SCENARIO, Scenario, demonstrate
+from .._errors import ConfigurationError, ManagedAgentsError
+
+if TYPE_CHECKING:
+    from .demo import Scenario
+
+INTERRUPTED: Final = 130  # by convention: 128 + SIGINT
 
 EPILOG = """\
 exit status:
-  0  the demonstration gave the right result
-  1  it did not; the last lines say what was wrong
-  2  the command line could not be understood
+  0    done; of the demonstration: it gave the right result
+  1    the provider or the store refused, or the demonstration went wrong; the last lines say why
+  2    the command line or a file is wrong; nothing was sent
+  130  interrupted; what was being made was taken back
 
 environment:
   NO_COLOR  set to anything but the empty string, it turns colours off; they are only ever used on a terminal
+  MANAGED_AGENTS_STORE  where the store is, without --store; else it is in $XDG_STATE_HOME/managed-agents
+  ANTHROPIC_API_KEY, ANTHROPIC_BASE_URL, AWS_REGION and what else the AWS SDKs read: as for the library
 """
 
 DEMO = """\
@@ -32,31 +42,49 @@ The session reconnects, reads what it missed and finishes; then all of it is che
 Nothing leaves this machine, and no credentials are needed.
 """
 
+ENSURE = """\
+The file holds one agent, or one environment, as YAML or JSON, under the names that AgentSpec and EnvironmentSpec have.
+An agent's file may also have "environment", which a harness gets, and "execution_role_arn". What the file describes is
+made at the provider if it is not there, is named <base>_<digest> by its content, and is remembered in the store.
+"""
 
-def main(arguments: Sequence[str] | None = None, *, scenario: Scenario = SCENARIO) -> int:
+# The command and what it is about.
+KINDS: Final = {"agents": "agent", "environments": "environment", "harnesses": "harness"}
+
+
+def main(arguments: Sequence[str] | None = None, *, scenario: Scenario | None = None) -> int:
     """Run the command and give its exit status.
 
     Args:
         arguments: The command line without the program's name; default: that of this process.
-        scenario: What the demonstration plays.
+        scenario: What the demonstration plays, in place of its own.
 
     Raises:
         SystemExit: The command line asks for help or the version (status 0), or is wrong (status 2).
     """
     options = _parser().parse_args(arguments)
     try:
-        return _demo(scenario, sys.stdout, as_json=options.json)
-    except KeyboardInterrupt:
-        return 130  # by convention: 128 + SIGINT
+        if options.command == "demo":
+            return _demo(scenario, sys.stdout, as_json=options.json)
+        return _provision(options)
     except BrokenPipeError:
         # The reader has gone; Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except (KeyboardInterrupt, BaseExceptionGroup) as error:
+        if isinstance(error, BaseExceptionGroup) and error.split(KeyboardInterrupt)[1] is not None:
+            raise
+        for note in _notes(error):
+            _tell(note)
+        return INTERRUPTED
 
 
-def _demo(scenario: Scenario, out: TextIO, *, as_json: bool) -> int:
+def _demo(scenario: Scenario | None, out: TextIO, *, as_json: bool) -> int:
+    from .account import JsonAccount, TextAccount
+    from .demo import SCENARIO, demonstrate
+
     show = JsonAccount(out) if as_json else TextAccount(out, colour=wants_colour(out, os.environ))
-    problems = trio.run(demonstrate, scenario, show)
+    problems = trio.run(demonstrate, scenario or SCENARIO, show)
     out.flush()
     return 1 if problems else 0
 
@@ -64,6 +92,40 @@ def _demo(scenario: Scenario, out: TextIO, *, as_json: bool) -> int:
 def wants_colour(out: TextIO, environment: Mapping[str, str]) -> bool:
     """Whether to use colours: only for people at a terminal who have not said no. Source: no-color.org."""
     return out.isatty() and not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
+
+
+def _provision(options: argparse.Namespace) -> int:
+    from .answers import failure, render
+    from .provisioning import perform, read_build
+    from .store_file import store_path
+
+    status = 0
+    try:
+        build = read_build(options, _tell) if options.verb == "ensure" else None
+        store = store_path(options.store, os.environ)
+        # At checkpoints only: what has just been made must be known as that, so that it can be taken back.
+        answer = trio.run(perform, options, build, store, _tell, restrict_keyboard_interrupt_to_checkpoints=True)
+    except ManagedAgentsError as error:
+        answer = failure(options.verb, options.kind, error)
+        for line in (str(error), *_notes(error)):
+            _tell(line)
+        status = 2 if isinstance(error, ConfigurationError) else 1
+    sys.stdout.write(render(answer, as_json=options.json))
+    sys.stdout.flush()
+    return status
+
+
+def _tell(line: str) -> None:
+    print(f"managed-agents: {line}", file=sys.stderr, flush=True)
+
+
+def _notes(error: BaseException) -> Iterator[str]:
+    yield from getattr(error, "__notes__", ())
+    for inner in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
+        yield from _notes(inner)
+
+
+# --- the parser -------------------------------------------------------------------------------------------------------
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -75,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=raw,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {metadata.version('managed-agents-actors')}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
     demo = commands.add_parser(
         "demo",
         help="see a session lose its stream and finish all the same",
@@ -86,4 +148,75 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--json", action="store_true", help='print one JSON object per line, each with a "type" and a time "at"'
     )
+    for command, kind in KINDS.items():
+        of = "AWS Bedrock AgentCore" if kind == "harness" else "Claude Managed Agents"
+        told = f"build, list, tag, find and prune {command} of {of}"
+        verbs = commands.add_parser(command, help=told, description=_sentence(told)).add_subparsers(
+            title="commands", metavar="COMMAND", dest="verb", required=True
+        )
+        for verb in ("ensure", "list", "tag", "resolve", "prune"):
+            _add_verb(verbs, verb, kind)
     return parser
+
+
+def _add_verb(verbs: argparse._SubParsersAction[argparse.ArgumentParser], verb: str, kind: str) -> None:
+    told = {
+        "ensure": f"build the {kind} of a file, unless it is there",
+        "list": "list the versions of a base, the newest first",
+        "tag": "let BASE:TAG mean a version from now on; nothing is sent",
+        "resolve": "show the version that BASE:TAG means; nothing is sent",
+        "prune": f"{'delete' if kind == 'harness' else 'archive'} the versions that are old, untagged and not in use",
+    }[verb]
+    parser = verbs.add_parser(
+        verb,
+        help=told,
+        description=ENSURE if verb == "ensure" else _sentence(told),
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(kind=kind)
+    add = parser.add_argument
+    match verb:
+        case "ensure":
+            add("file", metavar="FILE", help="the file, whose name ends in .yaml, .yml or .json")
+            add("--name", metavar="BASE", help="what it is called, in place of the name in the file")
+            if kind != "environment":
+                told = "tell the agent how to install the runtimes that the file's environment declares"
+                add("--with-runtimes", action="store_true", help=told)
+            if kind == "harness":
+                told = "the longest that all of it may take (default: 365)"
+                add("--timeout", metavar="SECONDS", type=float, help=told)
+        case "tag":
+            add("base", metavar="BASE", help="what the version is called, without its digest")
+            add("tag", metavar="TAG", help="the tag")
+            add("digest", metavar="DIGEST", help="the digest in the version's name, which the store must know")
+        case "resolve":
+            add("reference", metavar="BASE:TAG", help="the tag")
+        case _:
+            add("base", metavar="BASE", help="what they are called, without the digest")
+    if verb == "prune":
+        add("--keep", metavar="N", type=int, required=True, help="how many of the newest to keep")
+    if verb in ("ensure", "prune"):
+        add("--dry-run", action="store_true", help="change nothing; say what would be done")
+    _add_place(parser, verb, kind)
+
+
+def _sentence(told: str) -> str:
+    return f"{told[0].upper()}{told[1:]}."
+
+
+def _add_place(parser: argparse.ArgumentParser, verb: str, kind: str) -> None:
+    """Where things are: at the provider, and in the store."""
+    add = parser.add_argument
+    if kind == "harness":
+        if verb in ("ensure", "tag", "resolve"):
+            told = "the role the harness runs as" if verb == "ensure" else "a role of the account that the tag is of"
+            add("--execution-role-arn", metavar="ARN", required=verb != "ensure", help=told)
+        add("--region", help="the region, in place of AWS_REGION")
+        add("--endpoint-url", metavar="URL", help="where the service is, in place of its host in the region")
+    else:
+        add("--base-url", metavar="URL", help="where the API is, in place of ANTHROPIC_BASE_URL")
+        told = "a name for the account in the store, so that tags outlive the API key"
+        add("--account", metavar="NAME", help=told)
+    add("--store", metavar="PATH", help="the file that remembers what was made, and the tags")
+    add("--json", action="store_true", help="print one JSON object")
