@@ -212,7 +212,6 @@ class SessionActor:
         running_call.set(call)
         try:
             with scope:
-                await trio.lowlevel.checkpoint_if_cancelled()  # a tool that never waits would still run
                 result = await self._tools.run(use, self._tool_context(use), place)
                 await self._home.mailbox.send(ToolFinished(use.id, result))
         finally:

@@ -67,7 +67,11 @@ class Place:
 
     @asynccontextmanager
     async def under(self, limiter: trio.CapacityLimiter) -> AsyncIterator[None]:
-        """Wait for the turn, then for a place under the limit; the next call's turn comes once it is had."""
+        """Wait for the turn, then for a place under the limit; the next call's turn comes once it is had.
+
+        Also when this one is cancelled before: who has joined the queue must come here, whatever becomes of it. It is
+        a checkpoint, so that a cancelled call does not run even if its tool never waits.
+        """
         try:
             await self._before.wait()
             async with limiter:

@@ -11,7 +11,7 @@ from typing import Final, final
 
 import trio
 
-from .._errors import ManagedAgentsError, NotFoundError
+from .._errors import NotFoundError
 from .._model import Event, ToolResult
 from .._protocol.converse_inputs import resume_messages, user_message
 from .._protocol.facts import RUNNING, Answered, Fact, Idled, UserSpoke
@@ -21,7 +21,8 @@ from ._harness_log import HarnessLog
 from ._harness_work import Work
 from ._harness_worker import HarnessWorker
 
-# Seconds that stopping the service's work may take when the session ends here.
+# Seconds that stopping the service's work may take, and that an interrupt, or the end of the session, waits for it.
+STOP_SECONDS: Final = 30.0
 STOP_BUDGET: Final = 5.0
 
 # Seconds that an interrupt waits for an actor whose handler is slow.
@@ -72,8 +73,9 @@ class HarnessSession:
 
     async def history(self) -> list[Event]:
         """Give what the log still holds, once it is known whether the harness has what was sent to it."""
-        if self.worker.work is not None:
-            await self.worker.work.decided.wait()
+        work = self.worker.work
+        if work is not None and work.is_sent:
+            await work.decided.wait()
         return self.log.entries()
 
     # --- what is asked of it ------------------------------------------------------------------------------------------
@@ -98,27 +100,41 @@ class HarnessSession:
     async def interrupt(self) -> None:
         """Leave what goes on; wait until the session's actor knows, and no call is begun any more."""
         await trio.lowlevel.checkpoint()  # a message that was posted at the same moment has begun after it
-        was_cut = self._leave_request()
+        if self._leave_request() and self._stops_on_cancel and self.worker.stopping is None:
+            # Beside the actor, which may not live so long; and no message goes out before it is over.
+            self.worker.stopping = trio.Event()
+            self._nursery.start_soon(self._stop_work, self.worker.stopping)
         with trio.move_on_after(READ_GRACE):
             # Its caller goes on when the actor knows: calls that were handed off just before would start after it.
             await self.log.wait_until_read()
-        if was_cut and self._stops_on_cancel:
-            await self.stop_work()
+        with trio.move_on_after(STOP_BUDGET):
+            await self._stopped()
 
     async def leave(self) -> None:
-        """The session is left for good: have the service end its work."""
+        """The session is left for good: have the service end its work, unless it is known that nothing goes on."""
         self._leave_request()
-        await self.stop_work()
+        await self._stopped()
+        if self.worker.is_unused or self._may_be_at_work:
+            self.worker.stopping = trio.Event()
+            await self._stop_work(self.worker.stopping)
 
-    async def stop_work(self) -> None:
-        """Have the service end the session's work, and forget what its machine has not stored. A failure is logged."""
-        self.worker.stopping = stopping = trio.Event()
+    async def _stopped(self) -> None:
+        """Wait until the service's work is not being stopped any more."""
+        if self.worker.stopping is not None:
+            await self.worker.stopping.wait()
+
+    async def _stop_work(self, stopping: trio.Event) -> None:
+        """Have the service end the session's work, and forget what its machine has not stored. A failure is logged.
+
+        Then the work is followed to its end, as it is without being stopped.
+        """
         try:
-            await self._stop()
+            with trio.fail_after(STOP_SECONDS):
+                await self._stop()
             await self._forget_everything()
         except NotFoundError:
             await self._forget_everything()  # it has ended already
-        except ManagedAgentsError as error:
+        except Exception as error:  # noqa: BLE001 -- it runs beside every request, and must not take them with it
             self._report.warning("stop_runtime_session_failed", exc_info=error)
         finally:
             self.worker.stopping = None
@@ -126,10 +142,14 @@ class HarnessSession:
 
     async def close(self) -> None:
         """The session is left: end the service's work, if that is wanted and it works, or waits for calls of ours."""
-        works = self.worker.work is not None or self.worker.was_cut_off or bool(self.worker.handoffs.pending)
-        if self._stops_on_cancel and works:
+        if self._stops_on_cancel and not self.worker.is_unused and self._may_be_at_work:
             with trio.move_on_after(STOP_BUDGET, shield=True):
                 await self.leave()
+
+    @property
+    def _may_be_at_work(self) -> bool:
+        worker = self.worker
+        return worker.work is not None or worker.was_cut_off or worker.lost_sight or bool(worker.handoffs.pending)
 
     async def _invoke(self, work: Work) -> list[Event]:
         """Start an invocation; wait until it is known whether the harness has the messages.
@@ -140,7 +160,12 @@ class HarnessSession:
         self.worker.work = work
         self._nursery.start_soon(self.worker.run, work)
         before = self.log.end
-        await work.decided.wait()
+        try:
+            await work.decided.wait()
+        except trio.Cancelled:
+            if not work.is_sent and not work.decided.is_set():
+                work.withdraw()
+            raise
         if work.refusal is not None:
             raise work.refusal
         return self.log.entries(before)[:1]

@@ -13,7 +13,14 @@ from typing import Any, Final
 
 import trio
 
-from .._errors import APIError, InvalidRequestError, ManagedAgentsError, RateLimitError, TruncatedStream
+from .._errors import (
+    APIError,
+    InvalidRequestError,
+    ManagedAgentsError,
+    RateLimitError,
+    TransportError,
+    TruncatedStream,
+)
 from .._model import ReconnectPolicy
 from .._protocol.converse import Ending, Invocation, Truncated
 from .._protocol.facts import Fact
@@ -73,6 +80,12 @@ class Work:
         self.left.set()
         if self._waits is not None:
             self._waits.cancel()
+
+    def withdraw(self) -> None:
+        """Whoever asked for it is gone before it was sent, and may ask again: it is not going to be sent now."""
+        self.refusal = TransportError("the message was withdrawn before it was sent", request_sent=False)
+        self.decided.set()
+        self.leave()
 
 
 def is_not_taken(outcome: Ending | ManagedAgentsError) -> bool:

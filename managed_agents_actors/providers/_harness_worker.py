@@ -56,6 +56,7 @@ class HarnessWorker:
         work: What goes on, if anything does; there may be earlier work that its own waits for.
         stopping: Set when the service's work on the session is not being stopped any more; ``None`` if it is not.
         was_cut_off: Whether an invocation ended because its connection was closed.
+        lost_sight: Whether a stream broke whose turn may have gone on, and handed calls off.
     """
 
     def __init__(
@@ -75,17 +76,22 @@ class HarnessWorker:
         self._retries = retries
         self._log = log
         self._invocations = 0
-        self._lost_sight = False  # a stream broke that may have gone on to hand calls off
         self._report = get_logger(provider="bedrock_agent_core", session_id=session_id)
         self.handoffs = Handoffs()
         self.work: Work | None = None
         self.stopping: trio.Event | None = None
         self.was_cut_off = False
+        self.lost_sight = False
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether nothing was ever told to the harness from here, so that nothing is known of it."""
+        return self._invocations == 0
 
     def forget(self) -> None:
         """The session begins anew: its machine is gone, and what it waited for."""
         self.handoffs.forget()
-        self._lost_sight = False
+        self.lost_sight = False
 
     async def run(self, work: Work) -> None:
         """Do a piece of work, once what comes before it is over."""
@@ -232,7 +238,7 @@ class HarnessWorker:
         """Whether a message may have been refused because the harness never got the results that were sent before."""
         if not (work.begins_turn and was_refused_at_once(outcome, invocation)):
             return False
-        if self._lost_sight and isinstance(outcome, ManagedAgentsError):
+        if self.lost_sight and isinstance(outcome, ManagedAgentsError):
             outcome.add_note(OUT_OF_SIGHT)
         return self.handoffs.recall()
 
@@ -271,7 +277,7 @@ class HarnessWorker:
     def _conclude(self, outcome: Ending | ManagedAgentsError, invocation: Invocation) -> None:
         match outcome:
             case Stopped(fact=idle):
-                self.handoffs.served()
+                self._served()
                 self._log.say(idle)
             case Truncated():
                 self._log.say(BrokenOff(TruncatedStream("the invocation's stream ended before its turn did")))
@@ -288,14 +294,20 @@ class HarnessWorker:
                 self.handoffs.hand_off(calls)
                 self.handoffs.abandoned = True
             case Stopped():
-                self.handoffs.served()
+                self._served()
             case Truncated() | ManagedAgentsError():
                 self._doubt(outcome, invocation)
+
+    def _served(self) -> None:
+        """The harness has come to the end of a turn: it waits for nothing."""
+        self.handoffs.served()
+        self.lost_sight = False
 
     def _doubt(self, outcome: Truncated | ManagedAgentsError, invocation: Invocation) -> None:
         """Nobody can tell what the harness waits for, if it does."""
         self.handoffs.doubt(invocation.perhaps_handed_off())
-        self._lost_sight = self._lost_sight or not isinstance(outcome, APIError)
+        was_sent = not isinstance(outcome, TransportError) or outcome.request_sent
+        self.lost_sight = self.lost_sight or (was_sent and not isinstance(outcome, APIError))
 
     async def _read_stream(self, work: Work, stream: HarnessStream, invocation: Invocation) -> NoReturn:
         while True:

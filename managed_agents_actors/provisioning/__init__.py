@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._agents import ensure_agent, list_agents, prune_agents, resolve_agent, tag_agent
+from ._cache import Cache
 from ._environments import (
     ensure_environment,
     list_environments,
@@ -19,7 +20,7 @@ from ._environments import (
 from ._handles import AgentHandle, ClaudeHandle, EnvironmentHandle, HarnessHandle
 from ._harnesses import ensure_harness, list_harnesses, prune_harnesses, resolve_harness, tag_harness
 from ._order import Order, Removal
-from ._progress import Progress
+from ._progress import Course, Progress
 from ._provision import Provisioner, provision, teardown
 from ._prune import Pruned, Version
 from ._runtimes import Bootstrap, Runtime
@@ -33,7 +34,9 @@ __all__ = [
     "AgentHandle",
     "AgentSpec",
     "Bootstrap",
+    "Cache",
     "ClaudeHandle",
+    "Course",
     "EnvironmentHandle",
     "EnvironmentSpec",
     "HarnessHandle",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -11,12 +13,16 @@ from trio.testing import MockClock
 import managed_agents_actors as maa
 from managed_agents_actors.providers import bedrock_agent_core
 from managed_agents_actors.testing import (
+    Action,
+    AgentCoreSimulator,
     Delay,
     Fault,
     FaultPlan,
     RecordingHandler,
+    RefuseWith,
     Turn,
     call_tools,
+    crash_session,
     open_agentcore_simulator,
     say,
     wait,
@@ -145,6 +151,106 @@ async def test_a_stream_that_broke_out_of_sight_is_named_when_the_harness_takes_
         assert any("stop_runtime_session" in note for note in refused.value.__notes__)
         await client.stop_runtime_session(agentRuntimeArn=simulator.harness_arn, runtimeSessionId="s" * 33)
         assert (await session.ask("anew")).text == "Hi"
+
+
+# --- crashes and stops ------------------------------------------------------------------------------------------------
+
+
+async def two_turns(turn: Turn) -> None:
+    """One that takes a hundred seconds, and then some that take none."""
+    if turn.text == "go":
+        await turn.say("One moment.")
+        await trio.sleep(100)
+    await turn.say("Hi")
+
+
+@asynccontextmanager
+async def supervised(*faults: Fault, **options: Any) -> AsyncIterator[tuple[AgentCoreSimulator, maa.Session]]:
+    """A session whose first request was made a second ago."""
+    async with (
+        open_agentcore_simulator(two_turns, transport="memory", faults=FaultPlan(faults)) as simulator,
+        simulator.client() as client,
+        maa.open_supervisor() as supervisor,
+    ):
+        session = await supervisor.start_session(
+            bedrock_agent_core,
+            handler=echo,
+            client=client,
+            harness_arn=simulator.harness_arn,
+            runtime_session_id="s" * 33,
+            **options,
+        )
+        await session.message("go")
+        await trio.sleep(1)
+        yield simulator, session
+
+
+def asked(simulator: AgentCoreSimulator) -> list[str]:
+    return [request.path.rpartition("/")[2] for request in simulator.requests]
+
+
+async def test_a_message_that_waits_for_a_left_turn_survives_a_crash_and_can_be_left_then(
+    autojump_clock: MockClock,
+) -> None:
+    async with supervised() as (simulator, session), session.subscribe() as terminals:
+        await session.interrupt()
+        assert (await terminals.receive()).stop_reason == "interrupted"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(session.message, "second")
+            await trio.sleep(1)
+            crash_session(session, RuntimeError("a defect"))
+            await trio.sleep(1)
+            began = trio.current_time()
+            await session.interrupt()
+            assert (await terminals.receive()).stop_reason == "interrupted"
+            assert trio.current_time() - began < 2
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(session.message, "third")
+            await trio.sleep(1)
+            crash_session(session, RuntimeError("a defect"))
+            assert (await terminals.receive()).text == "Hi"
+        said = [message["content"][0]["text"] for message in simulator.session("s" * 33).messages]
+        assert said == ["go", "One moment.", "third", "Hi"]
+        assert asked(simulator) == ["invoke", "invoke"]
+
+
+@pytest.mark.parametrize("ticks", range(30))
+async def test_a_stop_is_sent_though_the_actor_crashes_meanwhile(ticks: int, autojump_clock: MockClock) -> None:
+    async with supervised(stop_on_cancel=True) as (simulator, session):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(session.interrupt)
+            for _ in range(ticks):
+                await trio.lowlevel.checkpoint()
+            with suppress(maa.ActorGone):
+                crash_session(session, RuntimeError("a defect"))
+        began = trio.current_time()
+        assert (await session.ask("again")).text == "Hi"
+        assert trio.current_time() - began < 2
+        assert asked(simulator) == ["invoke", "stopruntimesession", "invoke"]
+
+
+@pytest.mark.parametrize("action", [Delay(seconds=600.0), RefuseWith(status=500)])
+async def test_a_stop_that_is_slow_or_fails_holds_nobody_up_for_long(action: Action, autojump_clock: MockClock) -> None:
+    fault = Fault(on="stop_runtime_session", action=action, times=9)
+    async with supervised(fault, stop_on_cancel=True, idle_timeout=900.0) as (_, session):
+        began = trio.current_time()
+        await session.interrupt()
+        assert trio.current_time() - began < 7
+        assert (await session.ask("again")).text == "Hi"
+        # What was not stopped is waited for: the turn lasts a hundred seconds.
+        assert trio.current_time() - began >= 99
+
+
+async def test_a_left_turn_that_is_over_is_not_stopped_on_exit(autojump_clock: MockClock) -> None:
+    async with (
+        open_harness(slowly(txt(" Done."), done(), stop(), meta(1, 1))) as harness,
+        maa.open_session(bedrock_agent_core, handler=echo, on_exit="interrupt", **harness.options) as session,
+    ):
+        await session.message("go")
+        await trio.sleep(5)
+        await session.interrupt()
+        await trio.sleep(20)
+    assert (len(harness.sent), harness.stops) == (1, [])
 
 
 # --- leaving for good -------------------------------------------------------------------------------------------------
