@@ -41,8 +41,9 @@ lint: venv
 typecheck: venv
 	$(BIN)/mypy
 
+# A process for each core; whoever is done takes over from the others. A single test is run by pytest itself.
 test: lint typecheck
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 SOAK ?= --seconds 600
 soak: venv

@@ -375,7 +375,7 @@ async def test_an_unusable_argument_costs_no_request(act: Act) -> None:
         {"transport": 5},
         {"http_client": 5},
     ],
-    ids=ascii,
+    ids=lambda options: "-".join(f"{name}={type(value).__name__}" for name, value in options.items()),
 )
 def test_an_unusable_setting_is_refused_when_the_client_is_made(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError) as caught:

@@ -26,7 +26,7 @@ from managed_agents_actors.claude import ClaudeClient
         *({"base_url": value} for value in (5, "http://[::1", "http://h:99999", "http://a b")),
         *({"timeout": value} for value in ("5", True, 0, math.nan, 10**400)),
     ],
-    ids=ascii,
+    ids=lambda options: "-".join(f"{name}={type(value).__name__}" for name, value in options.items()),
 )
 def test_an_unusable_setting_is_refused_when_the_client_is_made(options: dict[str, Any]) -> None:
     [name] = options
