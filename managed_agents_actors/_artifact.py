@@ -42,7 +42,7 @@ class ArtifactStore(Protocol):
         ...
 
     async def fetch(self, name: str, /) -> bytes:
-        """Give the content of the newest artifact of this name.
+        """Give the content of the newest artifact of this name that the provider gives out.
 
         Raises:
             ArtifactNotFound: There is none.

@@ -276,7 +276,7 @@ class ToolContext(SessionInfo):
         """Open the store of what the agent of this call's session keeps; nothing is sent yet.
 
         Args:
-            **options: The store's own: ``mount_dir`` of :class:`~managed_agents_actors.artifacts.ClaudeFiles`,
+            **options: The store's own: ``mount_dir`` and ``upload_expires_in`` of :class:`~managed_agents_actors.artifacts.ClaudeFiles`,
                 ``base_path`` and ``timeout`` of :class:`~managed_agents_actors.artifacts.AgentCoreSessionStorage`.
 
         Raises:

@@ -9,7 +9,7 @@ from .._errors import ConfigurationError
 from .._http.checks import shown
 from .._protocol.codec import has_lone_surrogate
 
-__all__ = ["check_content", "check_directory", "check_name", "check_text"]
+__all__ = ["check_content", "check_directory", "check_name", "check_text", "check_whole_seconds"]
 
 MAX_NAME_CHARS: Final = 255  # a name may have so many bytes on every file system that a session can have
 MAX_DIRECTORY_CHARS: Final = 1_024  # quoted, it is up to five times as long, and a command has room for that
@@ -52,6 +52,15 @@ def check_directory(name: str, value: Any) -> str:
             f" characters, without '..' and control characters, not {shown(value)}"
         )
     return path
+
+
+def check_whole_seconds(name: str, value: Any, bounds: range) -> int:
+    """Let a whole number of seconds pass that is within the bounds."""
+    if not isinstance(value, int) or isinstance(value, bool) or value not in bounds:
+        raise ConfigurationError(
+            f"{name} must be a whole number of seconds from {bounds[0]} to {bounds[-1]}, not {shown(value)}"
+        )
+    return value
 
 
 def check_content(value: Any, most: int | None = None) -> bytes:

@@ -15,12 +15,13 @@ from .._artifact import Artifact, ArtifactList
 from .._errors import ArtifactNotFound, ConfigurationError, NotFoundError, ProtocolError
 from .._protocol.codec import encode_json
 from ..claude import ClaudeClient
-from ._checks import check_content, check_directory, check_name, check_text
+from ._checks import check_content, check_directory, check_name, check_text, check_whole_seconds
 from ._undo import undone_on_failure
 
 __all__ = ["ClaudeFiles"]
 
 EXCERPT: Final = 500  # bytes of an answer that an error shows
+EXPIRY_SECONDS: Final = range(3_600, 7_776_001)  # Files API, upload: expires_in_seconds
 
 
 @final
@@ -30,13 +31,18 @@ class ClaudeFiles:
     The agent gives a file out by writing it below :data:`OUTPUTS_DIR`; nothing else it writes can be fetched. The
     provider lists such a file a few seconds after the session has become idle, not at once: whoever does not find it
     yet should ask again. What is put is listed, too, but the provider gives out only what the session has produced:
-    fetching it is an ``InvalidRequestError``.
+    fetching it is an ``InvalidRequestError``, unless the session has produced an older file of the same name.
+
+    What is put is uploaded to the organisation's files, and the session has a copy of it, under an id of its own. The
+    upload stays beside the copy, also when that is deleted: whether the copy would outlive it is not documented.
 
     Args:
         client: Sends the requests; it stays open.
         session_id: The session.
         mount_dir: Where the agent finds what is put, an absolute path. The provider roots it where it keeps uploads:
             the ``mount_path`` in the :attr:`~Artifact.raw` of what ``put`` gives says where that is.
+        upload_expires_in: Seconds after which the provider deletes what was uploaded, 3 600 to 7 776 000; by default it
+            stays. Let it outlast the session.
 
     Raises:
         ConfigurationError: An argument cannot be used.
@@ -44,12 +50,17 @@ class ClaudeFiles:
 
     OUTPUTS_DIR: ClassVar[str] = "/mnt/session/outputs"
 
-    def __init__(self, client: ClaudeClient, session_id: str, *, mount_dir: str = "/data") -> None:
+    def __init__(
+        self, client: ClaudeClient, session_id: str, *, mount_dir: str = "/data", upload_expires_in: int | None = None
+    ) -> None:
         if not isinstance(client, ClaudeClient):
             raise ConfigurationError(f"client must be a ClaudeClient, not a {type(client).__name__}")
         self._client = client
         self._session_id = check_text("session_id", session_id)
         self._mount_dir = check_directory("mount_dir", mount_dir)
+        if upload_expires_in is not None:
+            check_whole_seconds("upload_expires_in", upload_expires_in, EXPIRY_SECONDS)
+        self._upload_expires_in = upload_expires_in
 
     def __repr__(self) -> str:
         return f"ClaudeFiles(session_id={self._session_id!r})"
@@ -79,14 +90,19 @@ class ClaudeFiles:
     async def fetch(self, name: str, /) -> bytes:
         """Download the newest file of this name, which may be any that the agent chose.
 
+        A file that the provider says cannot be downloaded, such as one that was put, is passed over if there is another
+        that can.
+
         Raises:
             ConfigurationError: The name is empty.
             ArtifactNotFound: There is none, or none yet.
             ProtocolError: The answer is no listing of files, or the file is larger than a client holds in memory.
-            APIError: The provider refused: with 400, what was put is not given out.
+            APIError: The provider refused: with 400, there is only what was put, which is not given out.
             TransportError: The exchange failed.
         """
-        found = await self._newest(name)
+        named = await self._named(name)
+        # Where there is none that can be downloaded, the provider's refusal says why.
+        found = next((artifact for artifact in named if artifact.raw.get("downloadable") is not False), named[0])
         try:
             return await self._client.files.download(found.ref)
         except NotFoundError as error:
@@ -95,8 +111,9 @@ class ClaudeFiles:
     async def put(self, name: str, data: bytes, /) -> Artifact:
         """Upload a file and mount it into the session, where the agent finds it below ``mount_dir``.
 
-        If mounting fails or is cancelled, the upload is deleted again; should that fail too, the upload stays behind,
-        and a note on the error says so. The same is true, without a note, of an upload whose answer was lost.
+        The upload stays among the organisation's files, until ``upload_expires_in``. If mounting fails or is cancelled,
+        it is deleted again; should that fail too, it stays behind, and a note on the error says so. The same is true,
+        without a note, of an upload whose answer was lost.
 
         Raises:
             ConfigurationError: The name is none, or the content is not bytes; nothing was sent.
@@ -104,7 +121,9 @@ class ClaudeFiles:
             TransportError: The exchange failed. Neither request is repeated once it may have been taken.
         """
         mount_path = f"{self._mount_dir}/{check_name(name)}"
-        uploaded = await self._client.files.upload(check_content(data), filename=name)
+        uploaded = await self._client.files.upload(
+            check_content(data), filename=name, expires_in_seconds=self._upload_expires_in
+        )
         file_id = _text(uploaded, "id")
         async with undone_on_failure(partial(self._remove, file_id), f"the upload {file_id} of {name}"):
             resource = await self._client.sessions.resources.add(
@@ -121,7 +140,7 @@ class ClaudeFiles:
         )
 
     async def delete(self, name: str, /) -> None:
-        """Delete the newest file of this name, and no older one.
+        """Delete the newest file of this name, put or produced, and no older one.
 
         Raises:
             ConfigurationError: The name is empty.
@@ -130,14 +149,14 @@ class ClaudeFiles:
             APIError: The provider refused.
             TransportError: The exchange failed.
         """
-        await self._remove((await self._newest(name)).ref)
+        await self._remove((await self._named(name))[0].ref)
 
-    async def _newest(self, name: str) -> Artifact:
+    async def _named(self, name: str) -> ArtifactList:
+        """All files of this name, of which there is one at least, the newest first."""
         check_text("an artifact's name", name)
-        for artifact in await self.list():
-            if artifact.name == name:
-                return artifact
-        raise self._missing(name)
+        if not (found := [artifact for artifact in await self.list() if artifact.name == name]):
+            raise self._missing(name)
+        return found
 
     async def _remove(self, file_id: str) -> None:
         # A deletion whose answer was lost is repeated, and then finds nothing: that is what it wanted.

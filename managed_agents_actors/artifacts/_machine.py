@@ -25,15 +25,16 @@ from .._errors import (
 )
 from .._http.checks import shown
 from .._model import ReconnectPolicy
+from .._protocol.outbox import judge
 from ..agentcore import AgentCoreClient, CommandResult
-from ._checks import check_text
+from ._checks import check_text, check_whole_seconds
 
 __all__ = ["Ended", "Machine"]
 
 MAX_REPETITIONS: Final = 3  # of one command, in a row
 BACKOFF: Final = ReconnectPolicy(initial=0.5, max=8.0)
 MAX_STDERR_CHARS: Final = 500  # of what an error shows: the end of a traceback, where its reason is
-MAX_SECONDS: Final = 3_600  # InvokeAgentRuntimeCommand, request parameters
+TIMEOUT_SECONDS: Final = range(1, 3_601)  # InvokeAgentRuntimeCommand, request parameters
 SESSION_ID_CHARS: Final = range(33, 101)  # the same
 
 
@@ -44,7 +45,7 @@ class Ended:
     Attributes:
         stdout: What it printed.
         exit_code: 0, or one that was expected.
-        repeated: Whether it may have run more than once.
+        repeated: Whether it may have run before: at least one earlier attempt left that unclear.
     """
 
     stdout: str
@@ -75,7 +76,7 @@ class Machine:
         self._arn = check_text("harness_arn", arn)
         self.session_id = _session_id(session_id)
         self._qualifier = None if qualifier is None else check_text("qualifier", qualifier)
-        self._timeout = _seconds(timeout)
+        self._timeout = check_whole_seconds("timeout", timeout, TIMEOUT_SECONDS)
 
     async def run(self, program: str, *arguments: str, expected: Collection[int] = ()) -> Ended:
         """Run a program and wait for its end.
@@ -92,24 +93,26 @@ class Machine:
         """
         # Isolated: the directory that the command happens to start in may hold anything, a json.py of the agent's too.
         command = shlex.join(("python3", "-IS", "-c", program, *arguments))
-        result, attempts = await self._repeat(command)
+        result, repeated = await self._repeat(command)
         if result.status == "TIMED_OUT":
             raise self._failure(result, f"did not end within {self._timeout} s")
         if result.exit_code != 0 and result.exit_code not in expected:
             raise self._failure(result, f"failed with exit status {result.exit_code}")
-        return Ended(result.stdout, result.exit_code, repeated=attempts > 1)
+        return Ended(result.stdout, result.exit_code, repeated)
 
-    async def _repeat(self, command: str) -> tuple[CommandResult, int]:
-        attempt = 1
+    async def _repeat(self, command: str) -> tuple[CommandResult, bool]:
+        attempt, repeated = 1, False
         while True:
             try:
                 result = await self._client.run_command(
                     self._arn, self.session_id, command, timeout=self._timeout, qualifier=self._qualifier
                 )
-                return result, attempt
+                return result, repeated
             except (TransportError, RateLimitError, OverloadedError, ServerError) as error:
                 if attempt > MAX_REPETITIONS or (isinstance(error, ProtocolError) and error.permanent):
                     raise
+                # What was throttled, be it within the stream, or never left this process has not run.
+                repeated = repeated or judge(error) == "unclear"
                 retry_after = error.retry_after if isinstance(error, APIError) else None
             draw = random.random()  # noqa: S311 -- spreads repetitions, guards no secret
             await trio.sleep(BACKOFF.delay(attempt, draw=draw, retry_after=retry_after))
@@ -132,11 +135,3 @@ def _session_id(value: Any) -> str:
             f"session_id must have {SESSION_ID_CHARS[0]} to {SESSION_ID_CHARS[-1]} characters, not {shown(value)}"
         )
     return str(value)
-
-
-def _seconds(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_SECONDS:
-        raise ConfigurationError(
-            f"timeout must be a whole number of seconds from 1 to {MAX_SECONDS}, not {shown(value)}"
-        )
-    return value

@@ -22,7 +22,7 @@ from .._protocol.codec import decode_json
 from ..agentcore import AgentCoreClient
 from . import _programs as programs
 from ._checks import check_content, check_directory, check_name
-from ._machine import Machine
+from ._machine import Ended, Machine
 from ._undo import undone_on_failure
 
 __all__ = ["AgentCoreSessionStorage"]
@@ -156,17 +156,21 @@ class AgentCoreSessionStorage:
     async def put(self, name: str, data: bytes, /) -> Artifact:
         """Write a file, in the place of one that has the name.
 
-        The file takes its name when all of it has arrived and its digest is right. A put that fails or is cancelled
-        before leaves what was there, and removes what it has sent; what a command leaves behind that is still to run
-        then, or a process that dies, is removed by a later put, a day after.
+        The file takes its name by the last command, when all of it has arrived and its digest is right. A put that
+        fails or is cancelled before leaves what was there; one that fails or is cancelled at the last command leaves
+        that or the new content, whole. Then what it has sent is removed; what a command leaves behind that is still to
+        run then, or a process that dies, is removed by a later put, a day after.
+
+        Every 36 000 bytes are a command of their own, which starts a ``python3``. The last command copies all of the
+        file and digests it: ``timeout`` must leave room for that.
 
         Raises:
             ConfigurationError: The name is none, the content is not bytes, or is too large; nothing was sent.
-            ArtifactError: What has arrived is not what was sent, its parts are gone, or a command failed; the old
-                content stays.
+            ArtifactError: What has arrived is not what was sent, or a command failed, or did not end in time. Or the
+                parts are gone; if the outcome of an attempt at the last command was lost, the file may have been put,
+                and moved away, changed or replaced since.
             APIError: The service refused.
-            TransportError: The exchange failed, several times. If that was so at the last step, the file is the old
-                one or the new one, whole.
+            TransportError: The exchange failed, several times.
         """
         path = self._path(name)
         check_content(data, MAX_BYTES)
@@ -183,30 +187,23 @@ class AgentCoreSessionStorage:
         return Artifact(name=name, size=len(data), ref=path)
 
     async def _finish(self, parts: str, path: str, *facts: str) -> None:
-        failures = {
-            programs.DIFFERENT: "what has arrived is not what was sent",
-            programs.NO_PARTS: "what was sent is gone: the machine was replaced, or something removes its files",
-        }
+        failures = (programs.DIFFERENT, programs.NO_PARTS)
         ended = await self._machine.run(programs.FINISH, parts, path, *facts, expected=failures)
         if ended.exit_code in failures:
-            raise ArtifactError(
-                f"{path} was not put, {failures[ended.exit_code]}; what it was before has stayed",
-                exit_code=ended.exit_code,
-            )
+            raise ArtifactError(_unfinished(path, ended), exit_code=ended.exit_code)
 
     async def delete(self, name: str, /) -> None:
         """Delete a file.
 
         Raises:
             ConfigurationError: This is no name; nothing was sent.
-            ArtifactNotFound: There is no such file.
+            ArtifactNotFound: There is no such file, and no attempt whose outcome was lost can have deleted it.
             ArtifactError: The command failed.
             APIError: The service refused.
             TransportError: The exchange failed, several times.
         """
         path = self._path(name)
         ended = await self._machine.run(programs.DELETE, path, expected=(programs.NOT_THERE,))
-        # A deletion whose answer was lost is repeated, and then finds nothing: that is what it wanted.
         if ended.exit_code == programs.NOT_THERE and not ended.repeated:
             raise _missing(path)
 
@@ -219,6 +216,20 @@ def _time(mtime_ns: int) -> str | None:
         return datetime.fromtimestamp(mtime_ns / 1e9, UTC).isoformat()
     except (OverflowError, OSError, ValueError):
         return None  # a file may bear any time, before and after those of a calendar
+
+
+def _unfinished(path: str, ended: Ended) -> str:
+    if ended.exit_code == programs.DIFFERENT:
+        return f"{path} was not put, what has arrived is not what was sent; what it was before has stayed"
+    if ended.repeated:
+        return (
+            f"whether {path} was put is unknown: the outcome of an attempt was lost, and what was sent is gone; the"
+            " file may have been put, and moved away, changed or replaced since"
+        )
+    return (
+        f"{path} was not put, what was sent is gone: the machine was replaced, or something removes its files; what it"
+        " was before has stayed"
+    )
 
 
 def _missing(path: str) -> ArtifactNotFound:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
+from typing import TYPE_CHECKING, cast
 from weakref import WeakKeyDictionary
 
 import trio
@@ -24,11 +25,16 @@ from trio.testing import MockClock
 from ._agentcore_commands import Outcome
 from ._given import refuse_given
 
+if TYPE_CHECKING:
+    from trio.lowlevel import FdStream
+
 __all__ = ["local_shell"]
 
 SHELL = "/bin/sh"
 # Of each of a command's outputs: what a response of the service may have in all. The rest is dropped.
 MAX_OUTPUT_BYTES = 100_000_000
+# What a pipe can still hold when its command has ended: Linux lets nobody but root have a larger one.
+MAX_PIPE_BYTES = 1 << 20
 
 
 def local_shell(root: str | os.PathLike[str]) -> Callable[[str], Awaitable[Outcome]]:
@@ -39,8 +45,11 @@ def local_shell(root: str | os.PathLike[str]) -> Callable[[str], Awaitable[Outco
     running Python in front. All sessions of the simulator share the directory, and its files outlive them. A path that
     a command names is a path here: a store of artifacts needs a ``base_path`` below ``root``.
 
-    When a command has ended, when its time is up or its session is stopped, all that it has started is killed. Virtual
-    time stands still while a command runs.
+    A command has ended when its shell has, whatever that has left running and writing. Then, or when its time is up or
+    its session is stopped, its process group is killed, with all that it has started but what has left the group.
+
+    A virtual clock stands still while a command runs: no timeout fires meanwhile, that of the command neither. Bound a
+    command that might not end by itself, as ``timeout 5 make`` does, in real seconds.
 
     Args:
         root: A directory that exists.
@@ -67,15 +76,18 @@ async def _run(home: Path, environment: dict[str, str], command: str) -> Outcome
             env=environment,
             start_new_session=True,
         )
-        try:
-            outputs = await _outputs(process)
-            exit_code = await process.wait()
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # it leads a group, of all that it has started
-            with trio.CancelScope(shield=True):
-                await process.wait()  # not for long: it is over, or was killed just now
-    return *outputs, exit_code
+        return await _outcome(process)
+
+
+async def _end(process: trio.Process) -> int:
+    """Wait for its end; however that comes about, nothing that it has started runs on."""
+    try:
+        return await process.wait()
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # it leads a group, of all that it has started
+        with trio.CancelScope(shield=True):
+            await process.wait()  # not for long: it is over, or was killed just now
 
 
 @dataclass(slots=True)
@@ -109,17 +121,38 @@ def _time_held() -> Iterator[None]:
             clock.autojump_threshold = hold.threshold
 
 
-async def _outputs(process: trio.Process) -> tuple[str, str]:
-    """What it writes to its standard output and error, until both are closed."""
+async def _outcome(process: trio.Process) -> Outcome:
+    """What it writes to its standard output and error until it ends, and its exit code.
+
+    That its outputs are closed is not waited for: what it has left running may hold them open for ever.
+    """
+    # Where there is a shell to start, pipes are streams of this kind.
+    stdout, stderr = cast("FdStream", process.stdout), cast("FdStream", process.stderr)
     written = bytearray(), bytearray()
+    async with stdout, stderr:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_read, stdout, written[0])
+            nursery.start_soon(_read, stderr, written[1])
+            exit_code = await _end(process)
+            nursery.cancel_scope.cancel()
+        for stream, into in zip((stdout, stderr), written, strict=True):
+            _read_rest(stream, into)
+    return written[0].decode("utf-8", "replace"), written[1].decode("utf-8", "replace"), exit_code
 
-    async def read(stream: trio.abc.ReceiveStream, into: bytearray) -> None:
-        async with stream:
-            while chunk := await stream.receive_some():
-                into += chunk[: MAX_OUTPUT_BYTES - len(into)]
 
-    async with trio.open_nursery() as nursery:
-        for stream, into in zip((process.stdout, process.stderr), written, strict=True):
-            if stream is not None:
-                nursery.start_soon(read, stream, into)
-    return written[0].decode("utf-8", "replace"), written[1].decode("utf-8", "replace")
+async def _read(stream: FdStream, into: bytearray) -> None:
+    while chunk := await stream.receive_some():
+        _keep(chunk, into)
+
+
+def _read_rest(stream: FdStream, into: bytearray) -> None:
+    """Read what is there already; the stream is one that does not block."""
+    left = MAX_PIPE_BYTES
+    with suppress(BlockingIOError):
+        while left and (chunk := os.read(stream.fileno(), left)):
+            _keep(chunk, into)
+            left -= len(chunk)
+
+
+def _keep(chunk: bytes, into: bytearray) -> None:
+    into += chunk[: MAX_OUTPUT_BYTES - len(into)]

@@ -135,6 +135,56 @@ async def test_the_newest_is_found_by_time_and_not_by_its_spelling(
             await place.store.delete("a")
 
 
+async def test_what_was_put_is_passed_over_for_an_older_output_that_can_be_downloaded(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_place() as place:
+        for content in (b"oldest", b"older"):
+            place.add("a", content)
+        for content in (b"put", b"put again"):
+            put = await place.store.put("a", content)
+        listed = await place.store.list()
+        assert [artifact.raw["downloadable"] for artifact in listed] == [False, False, True, True]
+        assert await place.store.fetch("a") == b"older"
+        place.add("a", b"newest")
+        assert await place.store.fetch("a") == b"newest"
+        await place.store.delete("a")
+        # What is deleted is the newest, whether it can be downloaded or not.
+        await place.store.delete("a")
+        assert put.ref not in [artifact.ref for artifact in await place.store.list()]
+        assert await place.store.fetch("a") == b"older"
+
+
+async def test_of_files_that_cannot_be_downloaded_the_newest_is_asked_for_and_refused(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_place() as place:
+        place.add("b")
+        puts = [await place.store.put("a", b"x") for _ in range(2)]
+        with pytest.raises(errors.InvalidRequestError, match="platform produced"):
+            await place.store.fetch("a")
+        assert place.simulator.requests[-1].path == f"/v1/files/{puts[-1].ref}/content"
+
+
+@pytest.mark.parametrize("told", [{}, {"downloadable": None}, {"downloadable": True}], ids=str)
+async def test_only_a_file_that_is_said_to_be_kept_back_is_passed_over(
+    told: dict[str, Any], autojump_clock: MockClock
+) -> None:
+    rows = [
+        {"id": "file_old", "filename": "a", "created_at": "2026-01-01T00:00:00Z", "downloadable": True},
+        {"id": "file_new", "filename": "a", "created_at": "2026-01-02T00:00:00Z", **told},
+    ]
+
+    async def answer(request: Request, respond: Responder) -> None:
+        if request.path.endswith("/content"):
+            await respond.bytes(200, request.path.split("/")[3].encode(), {})
+        else:
+            await respond.json(200, {"data": rows}, {})
+
+    async with open_wire_server(answer) as server, server.client() as client:
+        assert await ClaudeFiles(client, "sesn_1").fetch("a") == b"file_new"
+
+
 async def test_a_file_without_data_or_names_is_a_protocol_error(autojump_clock: MockClock) -> None:
     answers: list[Any] = [
         {},
@@ -202,6 +252,30 @@ async def test_the_directory_of_what_is_put_can_be_chosen(autojump_clock: MockCl
     async with open_place(mount_dir="/inputs/today//") as place:
         await place.store.put("a.csv", b"x")
         assert await place.mounts() == ["/inputs/today/a.csv"]
+
+
+async def test_the_upload_stays_beside_the_sessions_copy(autojump_clock: MockClock) -> None:
+    async with open_place() as place:
+        await place.store.put("a", b"x")
+        assert (await place.uploads(), len(await place.store.list())) == (["a"], 1)
+        await place.store.delete("a")
+        assert (await place.uploads(), await place.store.list()) == (["a"], [])
+
+
+@pytest.mark.parametrize("seconds", [None, 3_600, 7_776_000])
+async def test_when_the_upload_expires_is_sent_with_it(seconds: int | None, autojump_clock: MockClock) -> None:
+    uploads: list[bytes] = []
+
+    async def answer(request: Request, respond: Responder) -> None:
+        if request.path == "/v1/files":
+            uploads.append(request.body)
+        await respond.json(200, {"id": "file_1"}, {})
+
+    async with open_wire_server(answer) as server, server.client() as client:
+        await ClaudeFiles(client, "sesn_1", upload_expires_in=seconds).put("a", b"x")
+    (form,) = uploads
+    field = b'name="expires_in_seconds"\r\n\r\n%d\r\n' % (seconds or 0)
+    assert (b"expires_in_seconds" in form, field in form) == (seconds is not None,) * 2
 
 
 @settings(max_examples=20)
@@ -336,6 +410,7 @@ async def test_content_that_is_no_bytes_is_not_put(autojump_clock: MockClock) ->
         ({"mount_dir": "data"}, "mount_dir"),
         ({"mount_dir": "/data/../etc"}, "mount_dir"),
         ({"mount_dir": None}, "mount_dir"),
+        *(({"upload_expires_in": bad}, "3600 to 7776000") for bad in (0, 3_599, 7_776_001, 3_600.0, True, "3600")),
     ],
 )
 async def test_arguments_are_looked_at_first(change: dict[str, Any], told: str, autojump_clock: MockClock) -> None:

@@ -36,7 +36,7 @@ async def test_a_tool_has_the_files_of_its_claude_session(autojump_clock: MockCl
         await turn.say((await turn.read_file(answer.text)).decode())
 
     async def finish(name: str, input: Any, context: maa.ToolContext) -> str:
-        store = context.artifacts(mount_dir="/final")
+        store = context.artifacts(mount_dir="/final", upload_expires_in=3_600)
         assert isinstance(store, ClaudeFiles)
         fetched.append(await store.fetch("draft.txt"))
         put = await store.put("final.txt", b"the end")
@@ -174,6 +174,8 @@ async def test_a_provider_that_stores_nothing_says_so(autojump_clock: MockClock)
 
 async def test_an_option_that_is_unknown_or_of_no_use_is_refused(autojump_clock: MockClock) -> None:
     refusal = await refusal_of(claude_managed_agents, mount_dir="..")
+    assert isinstance(refusal, maa.ConfigurationError)
+    refusal = await refusal_of(claude_managed_agents, upload_expires_in=60)
     assert isinstance(refusal, maa.ConfigurationError)
     refusal = await refusal_of(claude_managed_agents, base_path="/mnt/data")
     assert isinstance(refusal, TypeError)

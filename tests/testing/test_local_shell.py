@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -82,8 +84,8 @@ async def gone(pid: int) -> None:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes as Linux shows them")
 @pytest.mark.parametrize(
     "command",
-    ["sleep 1000 & echo $! > pid; wait", "sleep 1000 & echo $! > pid", "echo $$ > pid; exec sleep 1000"],
-    ids=["waiting", "ended and holding its output", "itself"],
+    ["sleep 1000 & echo $! > pid; wait", "echo $$ > pid; exec sleep 1000"],
+    ids=["waiting", "itself"],
 )
 async def test_a_cancelled_command_is_killed_with_all_it_has_started(tmp_path: Path, command: str) -> None:
     async with trio.open_nursery() as nursery:
@@ -95,10 +97,50 @@ async def test_a_cancelled_command_is_killed_with_all_it_has_started(tmp_path: P
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes as Linux shows them")
-async def test_what_a_command_leaves_running_is_killed_at_its_end(tmp_path: Path) -> None:
-    shell = local_shell(tmp_path)
-    assert await shell("sleep 1000 >/dev/null 2>&1 & echo $! > pid") == ("", "", 0)
+@pytest.mark.parametrize("output", ["", ">/dev/null 2>&1"], ids=["holding its output", "holding nothing"])
+async def test_what_a_command_leaves_running_is_killed_at_its_end(tmp_path: Path, output: str) -> None:
+    with trio.fail_after(DEADLINE):
+        outcome = await local_shell(tmp_path)(f"sleep 1000 {output} & echo $! > pid; echo out; echo err >&2; exit 3")
+    assert outcome == ("out\n", "err\n", 3)
     await gone(await alive(tmp_path / "pid"))
+
+
+@pytest.mark.skipif(shutil.which("setsid") is None, reason="a process leaves its group by setsid")
+@pytest.mark.parametrize("left", ["sleep 1000", "yes"])
+async def test_what_has_left_the_group_of_a_command_is_not_waited_for(tmp_path: Path, left: str) -> None:
+    command = f"setsid sh -c 'echo $$ > pid; exec {left}' & until [ -s pid ]; do :; done"
+    try:
+        with trio.fail_after(DEADLINE):
+            stdout, stderr, exit_code = await local_shell(tmp_path)(command)
+    finally:
+        os.kill(await alive(tmp_path / "pid"), signal.SIGKILL)
+    assert (stdout.strip("y\n"), stderr, exit_code) == ("", "", 0)
+
+
+WRITE_MUCH = """
+import fcntl, os
+fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, 1 << 20)
+os.write(1, bytes(500_000))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes as Linux shows them")
+async def test_what_a_command_has_written_when_it_ends_is_kept(tmp_path: Path) -> None:
+    outcomes: list[tuple[str, str, int]] = []
+    (tmp_path / "write.py").write_text(WRITE_MUCH)
+
+    async def run(command: str) -> None:
+        outcomes.append(await local_shell(tmp_path)(command))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run, "sleep 1000 & echo $$ > pid; until [ -e go ]; do :; done; exec python3 write.py")
+        pid = await alive(tmp_path / "pid")
+        (tmp_path / "go").touch()
+        # Nothing is read until it has ended, for this keeps every task from running.
+        give_up = time.monotonic() + DEADLINE
+        while is_running(pid):
+            assert time.monotonic() < give_up
+    assert outcomes == [("\0" * 500_000, "", 0)]
 
 
 async def test_a_session_that_is_stopped_takes_its_commands_along(tmp_path: Path) -> None:
