@@ -276,8 +276,9 @@ class ToolContext(SessionInfo):
         """Open the store of what the agent of this call's session keeps; nothing is sent yet.
 
         Args:
-            **options: The store's own: ``mount_dir`` and ``upload_expires_in`` of :class:`~managed_agents_actors.artifacts.ClaudeFiles`,
-                ``base_path`` and ``timeout`` of :class:`~managed_agents_actors.artifacts.AgentCoreSessionStorage`.
+            **options: The store's own: ``mount_dir`` and ``upload_expires_in`` of
+                :class:`~managed_agents_actors.artifacts.ClaudeFiles`, ``base_path`` and ``timeout`` of
+                :class:`~managed_agents_actors.artifacts.AgentCoreSessionStorage`.
 
         Raises:
             ConfigurationError: The session's provider stores nothing, this context is of no session, or the value of
