@@ -21,12 +21,26 @@ import trio
 from ._errors import ConfigurationError, ManagedAgentsError
 from ._model import is_number
 
-__all__ = ["SqliteFile", "SqliteFormat", "as_blob", "errors_named", "find_damage", "is_busy", "make_file"]
+__all__ = [
+    "DAMAGED",
+    "SqliteFile",
+    "SqliteFormat",
+    "as_blob",
+    "check_identity",
+    "errors_named",
+    "is_busy",
+    "is_corruption",
+    "make_file",
+    "transaction",
+]
 
 FILE_MODE: Final = 0o600  # what is kept is the user's data
 LOCK_POLL_SECONDS: Final = 0.01  # little beside the writing of a new file, the only time it is needed
 MAX_BUSY_SECONDS: Final = 86_400.0  # SQLite counts milliseconds in 32 bits; nobody waits for a day
 CLOSE_GRACE_SECONDS: Final = 5.0  # beyond the longest wait for a lock: time for an operation under way to end
+
+# What an error says of a damaged file that nobody sets aside.
+DAMAGED: Final = "it was left as it is: restore it, or move it away and begin a new one"
 
 T = TypeVar("T")
 
@@ -146,7 +160,7 @@ class SqliteFile:
         def perform() -> T:
             if self._connection is None:
                 raise self.format.error(f"{self} is not open: use the {self.format.noun} inside its `async with` block")
-            with errors_named(self, self.format.error), _transaction(self._connection, kind):
+            with errors_named(self, self.format.error), transaction(self._connection, kind):
                 return operation(self._connection)
 
         return await trio.to_thread.run_sync(perform, limiter=self._limiter)
@@ -181,8 +195,8 @@ def errors_named(what: object, error_type: type[ManagedAgentsError]) -> Iterator
 
 
 def _explained(error: Exception) -> str:
-    if _is_corruption(error):
-        return f"{error}; it was left as it is: restore it, or move it away and begin a new one"
+    if is_corruption(error):
+        return f"{error}; {DAMAGED}"
     if is_busy(error):
         return f"{error}: another process kept it for longer than busy_timeout"
     return str(error)
@@ -193,7 +207,8 @@ def is_busy(error: Exception) -> bool:
     return _error_kind(error) == sqlite3.SQLITE_BUSY
 
 
-def _is_corruption(error: Exception) -> bool:
+def is_corruption(error: Exception) -> bool:
+    """Whether the file is damaged, or no database at all."""
     return _error_kind(error) in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
 
@@ -214,27 +229,6 @@ def make_file(path: Path) -> bool:
     return False
 
 
-def find_damage(file: SqliteFile) -> str | None:
-    """What is damaged in a file, if anything is; ``None`` also if there is none, or one of another format.
-
-    It changes no byte of the file or of its log; a connection that may write, when closed, would write the one into
-    the other. Everything else that is wrong with a file is told by opening it.
-    """
-    address = f"{file.path.as_uri()}?mode=ro"
-    try:
-        with (
-            closing(sqlite3.connect(address, timeout=file.busy_timeout, isolation_level=None, uri=True)) as connection,
-            _transaction(connection, "DEFERRED"),
-        ):
-            _check_identity(connection, file.format)
-            [found] = connection.execute("PRAGMA quick_check(1)").fetchone()
-    except ValueError:
-        return None
-    except sqlite3.Error as error:
-        return str(error) if _is_corruption(error) else None
-    return None if found == "ok" else " ".join(str(found).split())
-
-
 def _connect(file: SqliteFile) -> sqlite3.Connection:
     path = file.locate()
     make_file(path)
@@ -242,21 +236,21 @@ def _connect(file: SqliteFile) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection, file_format: SqliteFormat, busy_timeout: float) -> None:
-    with _transaction(connection, "DEFERRED"):
-        _check_identity(connection, file_format)
+    with transaction(connection, "DEFERRED"):
+        check_identity(connection, file_format)
     _use_wal(connection, busy_timeout)
     # In WAL mode anything less lets a power failure take the last transactions back, after others have relied on
     # them. fullfsync is what macOS needs for the same promise.
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA fullfsync=ON")
-    with _transaction(connection, "IMMEDIATE"):
-        if _check_identity(connection, file_format) == 0:
+    with transaction(connection, "IMMEDIATE"):
+        if check_identity(connection, file_format) == 0:
             connection.execute(file_format.schema)
             connection.execute(f"PRAGMA application_id={file_format.application_id}")
             connection.execute(f"PRAGMA user_version={file_format.version}")
 
 
-def _check_identity(connection: sqlite3.Connection, file_format: SqliteFormat) -> int:
+def check_identity(connection: sqlite3.Connection, file_format: SqliteFormat) -> int:
     """The version of the file's schema, 0 for an empty file. It only reads, so that a stranger's file stays as it is.
 
     It reads more than once, so it needs a transaction: in between, another process may make this file its own.
@@ -298,7 +292,7 @@ def _use_wal(connection: sqlite3.Connection, busy_timeout: float) -> None:
 
 
 @contextmanager
-def _transaction(connection: sqlite3.Connection, kind: Literal["IMMEDIATE", "DEFERRED"]) -> Iterator[None]:
+def transaction(connection: sqlite3.Connection, kind: Literal["IMMEDIATE", "DEFERRED"]) -> Iterator[None]:
     """All or nothing. Who writes takes the lock at once: taken later (deferred), it could fail without waiting."""
     connection.execute(f"BEGIN {kind}")
     try:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
-
-from .._errors import ManagedAgentsError
 
 __all__ = ["failure", "render"]
 
@@ -19,12 +17,12 @@ def render(answer: Mapping[str, Any], *, as_json: bool) -> str:
     return "".join(f"{line}\n" for line in _lines(answer))
 
 
-def failure(command: str, kind: str, error: ManagedAgentsError) -> dict[str, Any]:
-    """The answer of a command that failed."""
+def failure(command: str, kind: str, error: BaseException, notes: Iterable[str]) -> dict[str, Any]:
+    """The answer of a command that failed, or was interrupted."""
     told = {
         "type": type(error).__name__,
         "message": str(error),
-        "notes": list(getattr(error, "__notes__", ())),
+        "notes": list(notes),
         "context": getattr(error, "context", {}),
     }
     return {"command": command, "kind": kind, "error": told}

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from typing import TYPE_CHECKING, Final, TextIO
 
@@ -19,14 +22,17 @@ from .._errors import ConfigurationError, ManagedAgentsError
 if TYPE_CHECKING:
     from .demo import Scenario
 
-INTERRUPTED: Final = 130  # by convention: 128 + SIGINT
+# By convention 128 and the signal.
+INTERRUPTED: Final = 128 + signal.SIGINT
+TERMINATED: Final = 128 + signal.SIGTERM
 
 EPILOG = """\
 exit status:
   0    done; of the demonstration: it gave the right result
-  1    the provider or the store refused, or the demonstration went wrong; the last lines say why
+  1    the provider or the store refused, the demonstration went wrong, or the output cannot be written; the last
+       lines say why
   2    the command line or a file is wrong; nothing was sent
-  130  interrupted; what was being made was taken back
+  130  interrupted; what was being made was taken back; 143 if by SIGTERM
 
 environment:
   NO_COLOR  set to anything but the empty string, it turns colours off; they are only ever used on a terminal
@@ -63,20 +69,69 @@ def main(arguments: Sequence[str] | None = None, *, scenario: Scenario | None = 
         SystemExit: The command line asks for help or the version (status 0), or is wrong (status 2).
     """
     options = _parser().parse_args(arguments)
-    try:
-        if options.command == "demo":
-            return _demo(scenario, sys.stdout, as_json=options.json)
-        return _provision(options)
-    except BrokenPipeError:
-        # The reader has gone; Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if sys.stdout is None:  # it was closed before this process began
+        _tell("there is no standard output to print to; nothing was done")
         return 1
-    except (KeyboardInterrupt, BaseExceptionGroup) as error:
-        if isinstance(error, BaseExceptionGroup) and error.split(KeyboardInterrupt)[1] is not None:
-            raise
-        for note in _notes(error):
-            _tell(note)
-        return INTERRUPTED
+    with _terminable() as was_terminated:
+        try:
+            if options.command == "demo":
+                return _demo(scenario, sys.stdout, as_json=options.json)
+            return _provision(options)
+        except OSError as error:
+            return _cannot_print(error)
+        except (KeyboardInterrupt, BaseExceptionGroup) as error:
+            if isinstance(error, BaseExceptionGroup) and error.split(KeyboardInterrupt)[1] is not None:
+                raise
+            return _interrupted(options, error, TERMINATED if was_terminated() else INTERRUPTED)
+
+
+@contextmanager
+def _terminable() -> Iterator[Callable[[], bool]]:
+    """A context in which a request to terminate is an interrupt; gives what tells if there was one.
+
+    A process that is not to be interrupted, such as one that a shell began in the background, ends as ever.
+    """
+    asked = threading.Event()
+
+    def interrupt(_number: int, _frame: object) -> None:
+        asked.set()
+        signal.raise_signal(signal.SIGINT)
+
+    # Only the main thread may say what becomes of signals.
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield asked.is_set
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupted(options: argparse.Namespace, error: BaseException, status: int) -> int:
+    notes = list(_notes(error))
+    for note in notes:
+        _tell(note)
+    if options.command != "demo" and options.json:
+        from .answers import failure, render
+
+        told = KeyboardInterrupt(
+            "interrupted; what was being made was taken back, unless that was interrupted, too, or notes say otherwise"
+        )
+        try:
+            _print(render(failure(options.verb, options.kind, told, notes), as_json=True))
+        except OSError as unwritable:
+            _cannot_print(unwritable)
+    return status
+
+
+def _cannot_print(error: OSError) -> int:
+    """Say so, unless the reader has gone; and keep Python from complaining once more when it flushes at exit."""
+    if not isinstance(error, BrokenPipeError):
+        _tell(f"what is to be printed cannot be written: {error.strerror or error}")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
 
 
 def _demo(scenario: Scenario | None, out: TextIO, *, as_json: bool) -> int:
@@ -106,17 +161,25 @@ def _provision(options: argparse.Namespace) -> int:
         # At checkpoints only: what has just been made must be known as that, so that it can be taken back.
         answer = trio.run(perform, options, build, store, _tell, restrict_keyboard_interrupt_to_checkpoints=True)
     except ManagedAgentsError as error:
-        answer = failure(options.verb, options.kind, error)
+        answer = failure(options.verb, options.kind, error, _notes(error))
         for line in (str(error), *_notes(error)):
             _tell(line)
         status = 2 if isinstance(error, ConfigurationError) else 1
-    sys.stdout.write(render(answer, as_json=options.json))
-    sys.stdout.flush()
+    _print(render(answer, as_json=options.json))
     return status
 
 
+def _print(text: str) -> None:
+    # A terminal that has no letter for a part of it shows the letter's number.
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    sys.stdout.flush()
+
+
 def _tell(line: str) -> None:
-    print(f"managed-agents: {line}", file=sys.stderr, flush=True)
+    if sys.stderr is not None:
+        with suppress(OSError):  # there is nowhere else to say it
+            print(f"managed-agents: {line}", file=sys.stderr, flush=True)
 
 
 def _notes(error: BaseException) -> Iterator[str]:
@@ -180,6 +243,8 @@ def _add_verb(verbs: argparse._SubParsersAction[argparse.ArgumentParser], verb: 
         case "ensure":
             add("file", metavar="FILE", help="the file, whose name ends in .yaml, .yml or .json")
             add("--name", metavar="BASE", help="what it is called, in place of the name in the file")
+            told = "look if what the store remembers is still there, and build it again if it is not"
+            add("--verify", action="store_true", help=told)
             if kind != "environment":
                 told = "tell the agent how to install the runtimes that the file's environment declares"
                 add("--with-runtimes", action="store_true", help=told)

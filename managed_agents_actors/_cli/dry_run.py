@@ -36,16 +36,17 @@ async def find_status(client: ClaudeClient | AgentCoreClient, wanted: Wanted[Any
     return min(statuses, key=lambda status: status not in USABLE, default=None)
 
 
-def outlook(status: str | None, *, is_tracked: bool) -> str:
+def outlook(status: str | None, *, is_tracked: bool, verify: bool) -> str:
     """What would be done about something that is wanted, in words.
 
     Args:
         status: Of what has its name at the provider.
         is_tracked: Whether the store has its handle.
+        verify: Whether what the store has would be looked at before it is believed.
     """
     if is_tracked and status in USABLE:
-        return "the store has it; nothing would be sent"
-    if is_tracked:
+        return f"the store has it; {'it would be looked at, and is there' if verify else 'nothing would be sent'}"
+    if is_tracked and not verify:
         return f"the store has it and would be believed, but at the provider it is {status or 'gone'}"
     if status is None:
         return "it would be created"

@@ -27,7 +27,7 @@ from ..provisioning._progress import check_limit
 from ..provisioning._wanted import ENVIRONMENTS, Wanted, wanted_agent, wanted_environment, wanted_harness
 from .dry_run import find_status, outlook
 from .spec_file import AgentFile, naming, read_agent_file, read_environment_file
-from .store_file import open_store
+from .store_file import check_is_there, open_store
 
 __all__ = ["Build", "perform", "read_build"]
 
@@ -42,7 +42,7 @@ class Build:
 
     Attributes:
         wanted: Its name, and the request that makes it.
-        ensure: Makes it, or finds it; takes ``client=`` and ``store=``.
+        ensure: Makes it, or finds it; takes ``client=``, ``store=`` and ``verify=``.
         bootstrap: How its machine comes by the runtimes it declares, if it is an environment that declares some.
     """
 
@@ -95,7 +95,9 @@ def read_build(options: Namespace, tell: Tell) -> Build:
         return _environment_build(path, options.name)
     file = read_agent_file(path)
     spec = file.spec
-    if options.with_runtimes and file.environment is not None:
+    if options.with_runtimes:
+        if file.environment is None:
+            raise ConfigurationError(f"--with-runtimes needs to know of runtimes: {path} has no environment")
         spec = spec.with_runtimes(file.environment)
     if options.kind == "agent":
         with naming(path):
@@ -155,12 +157,14 @@ async def perform(options: Namespace, build: Build | None, store_path: Path, tel
     dry_run = getattr(options, "dry_run", False)
     # The tags of harnesses are an account's, which a role tells.
     role = {name: value for name, value in vars(options).items() if name == "execution_role_arn"}
+    if options.verb == "prune":
+        check_is_there(store_path)
     async with (
         _open_client(options) as client,
         open_store(store_path, only_read=dry_run or options.verb in ("list", "resolve")) as store,
     ):
         if build is not None:
-            return {**head, **await _ensure(build, client, store, tell, dry_run=dry_run)}
+            return {**head, **await _ensure(build, client, store, tell, dry_run=dry_run, verify=options.verify)}
         match options.verb:
             case "list":
                 versions = await calls.list(client, options.base, store=store)
@@ -177,9 +181,9 @@ async def perform(options: Namespace, build: Build | None, store_path: Path, tel
                 return {**head, "base": options.base, "dry_run": dry_run, **asdict(pruned)}
 
 
-async def _ensure(build: Build, client: Client, store: Store, tell: Tell, *, dry_run: bool) -> Answer:
+async def _ensure(build: Build, client: Client, store: Store, tell: Tell, *, dry_run: bool, verify: bool) -> Answer:
     wanted = build.wanted
-    handle = None if dry_run else await build.ensure(client=client, store=store)
+    handle = None if dry_run else await build.ensure(client=client, store=store, verify=verify)
     kept = await Cache(store).find(wanted.key(await _place(client, wanted)), wanted.name, wanted.kind.handle)
     answer = {
         "name": wanted.name,
@@ -192,7 +196,7 @@ async def _ensure(build: Build, client: Client, store: Store, tell: Tell, *, dry
         answer["bootstrap"] = None if build.bootstrap is None else asdict(build.bootstrap)
     if dry_run:
         status = await find_status(client, wanted)
-        told = outlook(status, is_tracked=kept is not None)
+        told = outlook(status, is_tracked=kept is not None, verify=verify)
         answer |= {"exists": status is not None, "status": status, "outlook": told}
     elif kept is None:
         tell(f"the store could not keep {wanted.name}; run this again before it is tagged")

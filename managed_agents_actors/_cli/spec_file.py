@@ -7,6 +7,8 @@ of the file, which may hold what nobody else is to see.
 from __future__ import annotations
 
 import json
+import re
+import stat
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -97,6 +99,10 @@ def _read_mapping(path: Path) -> Mapping[Any, Any]:
     if decode is None:
         raise ConfigurationError(f"{path}: the name must end in {', '.join(_FORMATS)}")
     try:
+        kind = path.stat().st_mode
+        if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+            # Opening a pipe waits until somebody writes to it.
+            raise ConfigurationError(f"{path} cannot be read: it is no regular file")
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # a path with a null character is a ValueError
@@ -155,9 +161,26 @@ def _decode_yaml(text: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be read"
-        raise ConfigurationError(f"it is not YAML: {problem}{where}") from None
-    except (ValueError, RecursionError) as error:  # a day that no month has; thousands of brackets
-        raise ConfigurationError(f"it is not YAML that can be used: {error}") from None
+        raise ConfigurationError(f"it is not YAML: {_QUOTED.sub(_hidden, problem)}{where}") from None
+    except RecursionError:  # thousands of brackets
+        raise ConfigurationError("it is not YAML that can be used: it is nested too deeply") from None
+    except (ValueError, LookupError, AttributeError, TypeError):  # PyYAML's ways to say no; the texts show the value
+        raise ConfigurationError(
+            "it is not YAML that can be used: a value is not what its form or its tag says, such as a day that no month"
+            " has"
+        ) from None
+
+
+_QUOTED: Final = re.compile(r"""'[^']*'|"[^"]*\"""")
+
+
+def _hidden(quoted: re.Match[str]) -> str:
+    """What PyYAML may quote: what it knows itself, or one character; not tags and aliases, which are the file's.
+
+    A password without quotation marks may look like one of those.
+    """
+    text = quoted[0]
+    return text if len(text) <= len("'x'") or text.startswith("'<") else "…"
 
 
 _FORMATS: Final[Mapping[str, Callable[[str], Any]]] = {

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from .._errors import ConfigurationError, StoreError
-from ..provisioning import MemoryStore, Store
+from ..provisioning import Store
 
-__all__ = ["open_store", "store_path"]
+__all__ = ["check_is_there", "open_store", "store_path"]
 
 
 def store_path(option: str | None, environment: Mapping[str, str]) -> Path:
@@ -40,14 +40,26 @@ async def open_store(path: Path, *, only_read: bool) -> AsyncIterator[Store]:
         StoreError: It cannot be opened or made.
         ConfigurationError: This cannot be the path of a file.
     """
-    if only_read and not _is_there(path):
-        yield MemoryStore()
-        return
     from ..provisioning import SqliteStore  # not before it is needed: it loads SQLite
 
-    _make_folders(path.parent)
-    async with SqliteStore(path) as store:
+    if not only_read:
+        _make_folders(path.parent)
+    async with SqliteStore(path, read_only=only_read) as store:
         yield store
+
+
+def check_is_there(path: Path) -> None:
+    """Refuse a store that is not there, where one without tags would do harm.
+
+    Raises:
+        ConfigurationError: There is no such file.
+        StoreError: Nobody can say.
+    """
+    if not _is_there(path):
+        raise ConfigurationError(
+            f"there is no store {path}, and only a store knows which versions have a tag: give the one that was tagged"
+            " in, by --store or MANAGED_AGENTS_STORE"
+        )
 
 
 def _is_there(path: Path) -> bool:

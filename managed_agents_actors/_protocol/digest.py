@@ -1,7 +1,8 @@
 """What a value is, apart from how it was written: its canonical form, and the digest of that.
 
-Two values with the same JSON meaning have the same digest, whatever the order or the type of their keys. A digest
-names a resource, so this form never changes: another one would make every resource a new one.
+Two values with the same JSON meaning have the same digest, whatever the order or the type of their keys. A number is
+what is written: ``1`` and ``1.0`` differ. A digest names a resource, so this form never changes: another one would make
+every resource a new one.
 """
 
 from __future__ import annotations

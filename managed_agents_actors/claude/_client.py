@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from types import TracebackType
 from typing import Final, Self
+from urllib.parse import urlsplit
 
 import trio
 
@@ -21,6 +23,8 @@ from ._resources import Agents, Environments, Sessions
 
 __all__ = ["ClaudeClient"]
 
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+PORT: Final = re.compile(r":[0-9]*\Z")
 ACCOUNT_CHARS: Final = 16  # 64 bits tell apart whatever accounts one application has, and give no key away
 
 
@@ -124,9 +128,10 @@ class ClaudeClient:
     async def account_digest(self) -> str:
         """Give what tells this client's account from others in a provisioning store, as 16 hexadecimal digits.
 
-        It is made of ``base_url`` and ``account``, or, if none was given, of the current key: two accounts may share a
-        store. A key that was replaced then counts as another account: agents and environments are found again by their
-        names, but tags have to be set again. Give ``account`` where keys are replaced, or made for an hour.
+        It is made of ``base_url``, however that is written, and of ``account``, or, if none was given, of the current
+        key: two accounts may share a store. A key that was replaced then counts as another account: agents and
+        environments are found again by their names, but tags have to be set again. Give ``account`` where keys are
+        replaced, or made for an hour.
 
         Raises:
             ConfigurationError: What ``api_key`` gave cannot be a key.
@@ -135,4 +140,15 @@ class ClaudeClient:
         await trio.lowlevel.checkpoint()
         of = "key" if self._account is None else "account"
         value = await self._authenticator.current_key() if self._account is None else self._account
-        return hashlib.sha256("\0".join((self.base_url, of, value)).encode()).hexdigest()[:ACCOUNT_CHARS]
+        return hashlib.sha256("\0".join((_normal_form(self.base_url), of, value)).encode()).hexdigest()[:ACCOUNT_CHARS]
+
+
+def _normal_form(base_url: str) -> str:
+    """A URL as every writing of it is: scheme and host in lower case, without the scheme's own port.
+
+    Source: RFC 3986, section 6.2.
+    """
+    parts = urlsplit(base_url)
+    host = PORT.sub("", parts.netloc.lower())
+    port = "" if parts.port in (None, DEFAULT_PORTS[parts.scheme]) else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}{parts.path}"

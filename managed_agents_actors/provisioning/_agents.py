@@ -20,19 +20,26 @@ __all__ = ["ensure_agent", "list_agents", "prune_agents", "resolve_agent", "tag_
 
 
 async def ensure_agent(
-    client: ClaudeClient, spec: AgentSpec | Mapping[str, Any], *, name: str | None = None, store: Store | None = None
+    client: ClaudeClient,
+    spec: AgentSpec | Mapping[str, Any],
+    *,
+    name: str | None = None,
+    store: Store | None = None,
+    verify: bool = False,
 ) -> AgentHandle:
     """Give the agent that a spec describes; it is created if there is none.
 
     It is named ``<base>_<digest>``, by its content: another content is another agent, and none is ever changed. The
-    store saves requests: what it has is not asked for again. Tasks that want the same agent make it once. Waits for
-    the requests; each is bounded by the client's ``timeout``.
+    store saves requests: what it has is not asked for again, unless ``verify`` is set. Tasks that want the same agent
+    make it once. Waits for the requests; each is bounded by the client's ``timeout``.
 
     Args:
         client: The client.
         spec: The agent, or a mapping with the attributes of an :class:`AgentSpec`.
         name: The base, in place of the spec's name; 247 bytes at most.
         store: Remembers the handle; by default this process does.
+        verify: Whether to look if the one that the store remembers is still there and not archived; if it is not, the
+            agent is made anew.
 
     Raises:
         ConfigurationError: The spec, the name or the store cannot be used; nothing was sent.
@@ -43,7 +50,7 @@ async def ensure_agent(
     Source: Claude Managed Agents, "Create agent".
     """
     check_client(client, ClaudeClient)
-    return await _claude.ensure(client, wanted_agent(AgentSpec.of(spec), name), Cache(store))
+    return await _claude.ensure(client, wanted_agent(AgentSpec.of(spec), name), Cache(store), verify=verify)
 
 
 async def tag_agent(
@@ -106,7 +113,7 @@ async def list_agents(client: ClaudeClient, base: str, *, store: Store | None = 
 
 
 async def prune_agents(
-    client: ClaudeClient, base: str, *, keep: int, store: Store | None = None, dry_run: bool = False
+    client: ClaudeClient, base: str, *, keep: int, store: Store | None, dry_run: bool = False
 ) -> Pruned:
     """Archive the versions of a base that nobody needs, the oldest first.
 
@@ -117,7 +124,8 @@ async def prune_agents(
         client: The client.
         base: The base; versions of longer bases are other bases' versions.
         keep: How many of the newest to keep.
-        store: Where the tags are, and the handles, of which those of archived agents are removed.
+        store: Where the tags are, which keep versions here, and the handles, of which those of archived agents are
+            removed; ``None`` for the store of this process. Nothing else knows the tags, so it must be said.
         dry_run: Only say what would be archived.
 
     Raises:

@@ -14,14 +14,15 @@ from urllib.parse import quote
 
 import trio
 
-from .._errors import ConfigurationError, StoreError
+from .._errors import ConfigurationError, ManagedAgentsError, StoreError
 from ..telemetry import get_logger
+from ._progress import changed_nothing
 from ._store import MemoryStore, Store
 
 __all__ = ["Cache", "Entry", "flight", "key_of"]
 
-# Seconds for writing down what was made. The caller waits for so long at most when it is cancelled meanwhile.
-COMMIT_SECONDS: Final = 5.0
+# Seconds for one reading or writing, and for writing down all that a call made: a store that hangs is one that fails.
+STORE_SECONDS: Final = 5.0
 
 # What is remembered by calls that are given no store: as long as the process lives.
 PROCESS_STORE: Final = MemoryStore()
@@ -35,6 +36,11 @@ class Entry(Protocol):
     @property
     def name(self) -> str:
         """The name at the provider."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """The digest in the name."""
         ...
 
     def to_json(self) -> dict[str, Any]:
@@ -78,7 +84,8 @@ class Cache:
     async def find(self, key: str, name: str, handle: type[E]) -> E | None:
         """The handle of what has this name; ``None`` if it is not remembered, or not as it must be."""
         try:
-            value = await self._store.get(key)
+            with trio.fail_after(STORE_SECONDS):
+                value = await self._store.get(key)
         except Exception as error:  # noqa: BLE001 -- whatever a store does, what it remembers can be made out again
             self._log.warning("provisioning_store_failed", operation="get", key=key, exc_info=error)
             return None
@@ -96,41 +103,58 @@ class Cache:
 
     async def commit(self, entries: dict[str, Entry]) -> None:
         """Keep handles of what was made just now. This is not cancelled: the caller is about to give them away."""
-        with trio.move_on_after(COMMIT_SECONDS, shield=True) as scope:
+        with trio.move_on_after(STORE_SECONDS, shield=True) as scope:
             for key, entry in entries.items():
-                await self.keep(key, entry)
+                await self._keep(key, entry)
         if scope.cancelled_caught:
             self._log.warning("provisioning_store_failed", operation="put", problem="it takes too long")
 
-    async def keep(self, key: str, entry: Entry) -> None:
-        """Keep a handle."""
+    async def _keep(self, key: str, entry: Entry) -> None:
         try:
             await self._store.put(key, entry.to_json())
         except Exception as error:  # noqa: BLE001 -- what was made is there all the same, and is found by its name
             self._log.warning("provisioning_store_failed", operation="put", key=key, exc_info=error)
 
+    async def lose(self, entry: Entry) -> None:
+        """Remove the handle of what was found to be gone."""
+        try:
+            await self.forget(entry)
+        except StoreError as error:
+            self._log.warning("provisioning_store_failed", operation="delete_value", exc_info=error)
+
     # --- what must be certain: a store's failure is an error ----------------------------------------------------------
 
-    async def forget(self, *entries: Entry) -> None:
-        """Remove handles, under whatever keys they are, so that nobody is given one of what is gone.
+    async def forget(self, entry: Entry) -> None:
+        """Remove a handle, under whatever keys it is, so that nobody is given one of what is gone.
 
         Raises:
-            StoreError: The store failed; a handle may still be there.
+            StoreError: The store failed, or takes too long; the handle may still be there.
         """
-        with _fatal("forget what is gone"):
-            for entry in entries:
-                await self._store.delete_value(entry.to_json())
+        with _fatal("forget what is put away"):
+            await self._store.delete_value(entry.to_json())
 
-    async def gone(self, *entries: Entry) -> None:
-        """Remove handles of what was put away just now. This is not cancelled: else somebody would be given them.
+    @asynccontextmanager
+    async def forgotten(self, entry: Entry, *keys: str) -> AsyncIterator[None]:
+        """Put away within this what a handle names: nobody is given it from now on.
+
+        Only if it is certain that it is still there, because putting it away was refused or not even asked for, the
+        handle is remembered again.
+
+        Args:
+            entry: The handle.
+            *keys: Where it comes back, if it was there.
 
         Raises:
-            StoreError: The store failed, or takes too long; a handle may still be there.
+            StoreError: The store failed, or takes too long; nothing was put away.
         """
-        with trio.move_on_after(COMMIT_SECONDS, shield=True):
-            await self.forget(*entries)
-            return
-        raise StoreError(f"the store took longer than {COMMIT_SECONDS:g} s to forget what is gone; try again")
+        were = [key for key in keys if await self.find(key, entry.name, type(entry)) == entry]
+        await self.forget(entry)
+        try:
+            yield
+        except ManagedAgentsError as error:
+            if changed_nothing(error):
+                await self.commit(dict.fromkeys(were, entry))
+            raise
 
     async def read(self, key: str) -> Any:
         """The value of an entry; ``None`` if there is none.
@@ -162,11 +186,14 @@ class Cache:
 
 @contextmanager
 def _fatal(what: str) -> Iterator[None]:
-    """Raise whatever a store raises as the error it is documented to raise."""
+    """Raise whatever a store raises as the error it is documented to raise, and wait for it no longer than is said."""
     try:
-        yield
+        with trio.fail_after(STORE_SECONDS):
+            yield
     except StoreError:
         raise
+    except trio.TooSlowError as error:
+        raise StoreError(f"the store could not {what} within {STORE_SECONDS:g} s; try again") from error
     except Exception as error:
         raise StoreError(f"the store could not {what}: {type(error).__name__}: {error}") from error
 

@@ -35,18 +35,21 @@ async def ensure_environment(
     *,
     name: str | None = None,
     store: Store | None = None,
+    verify: bool = False,
 ) -> EnvironmentHandle:
     """Give the environment that a spec describes; it is created if there is none.
 
     It is named ``<base>_<digest>``, by its content: another content is another environment, and none is ever changed.
-    The store saves requests: what it has is not asked for again. Tasks that want the same one make it once. Waits for
-    the requests; each is bounded by the client's ``timeout``.
+    The store saves requests: what it has is not asked for again, unless ``verify`` is set. Tasks that want the same one
+    make it once. Waits for the requests; each is bounded by the client's ``timeout``.
 
     Args:
         client: The client.
         spec: The environment, or a mapping with the attributes of an :class:`EnvironmentSpec`.
         name: The base, in place of the spec's name; 247 bytes at most. Without either it is ``"env"``.
         store: Remembers the handle; by default this process does.
+        verify: Whether to look if the one that the store remembers is still there and not archived; if it is not, the
+            environment is made anew. An archived one keeps its name: that is an error.
 
     Returns:
         The handle, with the ``bootstrap`` of the runtimes that the spec declares.
@@ -62,7 +65,7 @@ async def ensure_environment(
     check_client(client, ClaudeClient)
     checked = EnvironmentSpec.of(spec)
     base = checked.name or UNNAMED if name is None else name
-    handle = await _claude.ensure(client, wanted_environment(checked, base), Cache(store))
+    handle = await _claude.ensure(client, wanted_environment(checked, base), Cache(store), verify=verify)
     return replace(handle, bootstrap=checked.bootstrap)
 
 
@@ -129,7 +132,7 @@ async def list_environments(client: ClaudeClient, base: str, *, store: Store | N
 
 
 async def prune_environments(
-    client: ClaudeClient, base: str, *, keep: int, store: Store | None = None, dry_run: bool = False
+    client: ClaudeClient, base: str, *, keep: int, store: Store | None, dry_run: bool = False
 ) -> Pruned:
     """Archive the versions of a base that nobody needs, the oldest first.
 
@@ -140,7 +143,8 @@ async def prune_environments(
         client: The client.
         base: The base; versions of longer bases are other bases' versions.
         keep: How many of the newest to keep.
-        store: Where the tags are, and the handles, of which those of archived environments are removed.
+        store: Where the tags are, which keep versions here, and the handles, of which those of what is archived are
+            removed; ``None`` for the store of this process. Nothing else knows the tags, so it must be said.
         dry_run: Only say what would be archived.
 
     Raises:

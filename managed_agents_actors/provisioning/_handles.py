@@ -31,7 +31,7 @@ class _Handle:
         names = [each.name for each in fields(cls) if each.init and each.metadata.get("json", True)]
         members = value if isinstance(value, Mapping) else {}
         if set(members) != set(names) or not all(isinstance(member, str) and member for member in members.values()):
-            raise ConfigurationError(f"a {cls.__name__} has {', '.join(names)}, each a text; this is {value!r}")
+            raise ConfigurationError(f"a {cls.__name__} has {', '.join(names)}, each a text; this is {_seen(value)}")
         return cls(**members)
 
     def to_json(self) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class ClaudeHandle:
         if isinstance(value, cls):
             return value
         if not isinstance(value, Mapping) or set(value) != {"agent", "environment"}:
-            raise ConfigurationError(f"a ClaudeHandle has agent and environment; this is {value!r}")
+            raise ConfigurationError(f"a ClaudeHandle has agent and environment; this is {_seen(value)}")
         return cls(
             agent=AgentHandle.from_json(value["agent"]), environment=EnvironmentHandle.from_json(value["environment"])
         )
@@ -140,3 +140,12 @@ class HarnessHandle(_Handle):
     def options(self) -> dict[str, Any]:
         """What a session is told to use it."""
         return {"harness": self}
+
+
+def _seen(value: Any) -> str:
+    """What something is that is no handle, without what it says."""
+    kind = f"a {type(value).__name__}"
+    if not isinstance(value, Mapping):
+        return kind
+    members = (f"{name} (a {type(member).__name__})" for name, member in value.items())
+    return f"{kind} with {', '.join(members) or 'nothing'}"

@@ -30,7 +30,7 @@ from ._handles import HarnessHandle
 from ._order import Order, Removal
 from ._progress import Course
 from ._rollback import Rollback
-from ._wanted import Wanted, wanted_harness
+from ._wanted import HARNESSES, Wanted, wanted_harness
 
 __all__ = [
     "account_of",
@@ -60,7 +60,7 @@ def check_role(value: Any) -> str:
     if not isinstance(value, str) or not ROLE_ARN.fullmatch(value.strip()):
         raise ConfigurationError(
             "execution_role_arn= must be the ARN of a role, such as arn:aws:iam::123456789012:role/Harness, not"
-            f" {value!r}"
+            f" {'another text' if isinstance(value, str) else f'a {type(value).__name__}'}"
         )
     return value.strip()
 
@@ -84,11 +84,11 @@ def place_of(client: AgentCoreClient, account: str) -> str:
 async def provision_harness(client: AgentCoreClient, order: Order) -> HarnessHandle:
     """Give a harness that can be invoked."""
     wanted = wanted_harness(order.spec, order.environment, order.options.execution_role_arn, order.name)
-    return await ensure_usable(client, wanted, order.cache, order.course)
+    return await ensure_usable(client, wanted, order.cache, order.course, verify=order.verify)
 
 
 async def ensure_usable(
-    client: AgentCoreClient, wanted: Wanted[HarnessHandle], cache: Cache, course: Course
+    client: AgentCoreClient, wanted: Wanted[HarnessHandle], cache: Cache, course: Course, *, verify: bool
 ) -> HarnessHandle:
     """Give the handle of a version that can be invoked. What this call made is gone again if it cannot be."""
     key = wanted.key(place_of(client, account_of(wanted.body["executionRoleArn"])))
@@ -97,14 +97,42 @@ async def ensure_usable(
         course.enter("look up", wanted.name)
         kept = await cache.find(key, wanted.name, HarnessHandle)
         if kept is not None:
-            return kept
-        handle = _handle(wanted, await _made_or_found(client, wanted, course, rollback), course)
-        for wait in (harness_ready, endpoint_ready):
-            with course.phase("ready" if wait is harness_ready else "endpoint ready", handle.harness_id):
-                until = wait(client, handle.harness_id, on_look=course.look, begun=course.begun).until
-                await until(READY, interval=course.interval)
+            if not verify or await _is_ready(client, kept.harness_id):
+                return kept
+            await cache.lose(kept)
+        while True:
+            handle = _handle(wanted, await _made_or_found(client, wanted, course, rollback), course)
+            try:
+                await _wait_until_usable(client, handle.harness_id, course)
+            except (NotFoundError, ProvisioningError) as error:
+                # Who made the one that was adopted has taken it back: its name is about to be free.
+                is_going = isinstance(error, NotFoundError) or error.context.get("status") in (
+                    DELETING,
+                    ABSENT,
+                )
+                if rollback.has_made or not is_going:
+                    raise
+                await trio.sleep(course.interval)
+            else:
+                break
         await cache.commit({key: handle})
     return handle
+
+
+async def _is_ready(client: AgentCoreClient, harness_id: str) -> bool:
+    """Whether a harness is there, and not on its way to or from somewhere."""
+    try:
+        return row_of(await client.get_harness(harnessId=harness_id), "harness").get("status") == READY
+    except NotFoundError:
+        return False
+
+
+async def _wait_until_usable(client: AgentCoreClient, harness_id: str, course: Course) -> None:
+    """Wait until a harness, and then its endpoint, is ready."""
+    for wait in (harness_ready, endpoint_ready):
+        with course.phase("ready" if wait is harness_ready else "endpoint ready", harness_id):
+            until = wait(client, harness_id, on_look=course.look, begun=course.begun).until
+            await until(READY, interval=course.interval)
 
 
 async def _made_or_found(
@@ -114,15 +142,9 @@ async def _made_or_found(
     while True:
         with course.phase("create", wanted.name):
             try:
-                with course.may_have_made(f"harness {wanted.name}"):
-                    row = row_of(await client.create_harness(**wanted.body), "harness")
+                return await rollback.create(functools.partial(_create, client, wanted, course, rollback))
             except ConflictError as conflict:
                 holder = await _holder(client, wanted.name, course, conflict)
-            else:
-                harness_id = row.get("harnessId")
-                if isinstance(harness_id, str) and harness_id:
-                    rollback.made(f"harness {harness_id}", functools.partial(delete, client, harness_id))
-                return row
         if holder.get("status") != DELETING:
             return holder
         successor = await _wait_until_free(client, wanted.name, course)
@@ -134,6 +156,16 @@ async def _made_or_found(
                 f" next ({course.interval:g} s): it was not created again",
                 reason="no time left",
             )
+
+
+async def _create(client: AgentCoreClient, wanted: Wanted[HarnessHandle], course: Course, rollback: Rollback) -> Row:
+    """Ask for a harness, and say how that is undone."""
+    with course.may_have_made(f"harness {wanted.name}"):
+        row = row_of(await client.create_harness(**wanted.body), "harness")
+    harness_id = row.get("harnessId")
+    if isinstance(harness_id, str) and harness_id:
+        rollback.made(f"harness {harness_id}", functools.partial(delete, client, harness_id))
+    return row
 
 
 async def _holder(client: AgentCoreClient, name: str, course: Course, conflict: ConflictError) -> Row:
@@ -212,7 +244,7 @@ async def delete(client: AgentCoreClient, harness_id: str) -> None:
 
 
 async def teardown_harness(client: AgentCoreClient, removal: Removal) -> None:
-    """Begin to delete a harness, and forget it."""
+    """Forget a harness, and begin to delete it."""
     handle = HarnessHandle.from_json(removal.handle)
     if region_of(handle.harness_arn) != client.region:
         # Its id would not be found, and that is what it looks like when it is deleted.
@@ -220,9 +252,11 @@ async def teardown_harness(client: AgentCoreClient, removal: Removal) -> None:
             f"the harness {handle.harness_arn} is in another region than the client: {client.region}"
         )
     begun = trio.current_time()
+    key = HARNESSES.key_for(place_of(client, account_of(handle.harness_arn)), handle)
     try:
         with trio.fail_after(removal.timeout):
-            await delete(client, handle.harness_id)
+            async with flight(key), removal.cache.forgotten(handle, key):
+                await delete(client, handle.harness_id)
     except (APIError, TransportError, trio.TooSlowError) as error:
         told = f"{type(error).__name__}: {error}"
         if isinstance(error, trio.TooSlowError):
@@ -232,4 +266,3 @@ async def teardown_harness(client: AgentCoreClient, removal: Removal) -> None:
             f"the harness {handle.harness_id} could not be put away, try again: {told}",
             context={"phase": "teardown", "id": handle.harness_id, "elapsed": elapsed, "harness": told},
         ) from error
-    await removal.cache.gone(handle)

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from .._errors import ConfigurationError
 from ..agentcore import AgentCoreClient
 from . import _harness
 from ._cache import Cache
 from ._handles import HarnessHandle
-from ._harness import account_of, check_role, place_of
+from ._harness import account_of, check_role, place_of, region_of
 from ._progress import Course, OnProgress, check_limit
 from ._prune import Pruned, Version, check_keep, list_versions, prune
 from ._shelves import HarnessShelf, check_client
@@ -38,13 +39,15 @@ async def ensure_harness(
     timeout: float = PROVISION_SECONDS,
     interval: float | None = None,
     on_progress: OnProgress | None = None,
+    verify: bool = False,
 ) -> HarnessHandle:
     """Give the harness that a spec describes; it is created if there is none. Waits until it can be invoked.
 
     It is named ``<base>_<digest>``, by its content, its environment and its role: another one of them is another
-    harness, and none is ever changed. The store saves requests: what it has is not asked for again. Tasks that want
-    the same harness make it once. One that somebody else is making is waited for; one that is being deleted, until its
-    name is free. What this call created and cannot be used is deleted again, which may take 30 s beyond ``timeout``.
+    harness, and none is ever changed. The store saves requests: what it has is not asked for again, unless ``verify``
+    is set. Tasks that want the same harness make it once. One that somebody else is making is waited for; one that is
+    being deleted, until its name is free. What this call created and cannot be used is deleted again, which may take
+    30 s beyond ``timeout``.
 
     Args:
         client: The client.
@@ -56,6 +59,8 @@ async def ensure_harness(
         timeout: The longest that all of it may take, in seconds.
         interval: Seconds between two looks; by default a twelfth of ``timeout``, 0.05 at least and 5 at most.
         on_progress: Called with a :class:`Progress` at every look; may be async.
+        verify: Whether to look if the one that the store remembers is ready; if it is not, or is being deleted or gone,
+            it is waited for, or made anew.
 
     Raises:
         ConfigurationError: An argument cannot be used; nothing was sent.
@@ -73,7 +78,7 @@ async def ensure_harness(
     limit = check_limit(timeout)
     course = Course(f"the harness {wanted.name}", timeout=limit, interval=interval, on_progress=on_progress)
     cache = Cache(store)
-    return await course.within_deadline(lambda: _harness.ensure_usable(client, wanted, cache, course))
+    return await course.within_deadline(lambda: _harness.ensure_usable(client, wanted, cache, course, verify=verify))
 
 
 async def tag_harness(
@@ -96,12 +101,18 @@ async def tag_harness(
         store: Where the tag is; by default in this process.
 
     Raises:
-        ConfigurationError: One of them cannot be used.
+        ConfigurationError: One of them cannot be used, or the handle is of another region or account.
         ProvisioningError: The store does not remember a version with this digest.
         StoreError: The store failed.
     """
     check_client(client, AgentCoreClient)
     checked, role, cache = check_tagged_base(base, HARNESSES), check_role(execution_role_arn), Cache(store)
+    if isinstance(target, HarnessHandle):
+        there, here = (region_of(target.harness_arn), account_of(target.harness_arn)), (client.region, account_of(role))
+        if there != here:
+            raise ConfigurationError(
+                f"the harness is in {there[0]}, account {there[1]}; the tag would be in {here[0]}, account {here[1]}"
+            )
     await set_tag(HARNESSES, place_of(client, account_of(role)), checked, tag, target, cache)
 
 
@@ -146,7 +157,7 @@ async def list_harnesses(client: AgentCoreClient, base: str, *, store: Store | N
 
 
 async def prune_harnesses(
-    client: AgentCoreClient, base: str, *, keep: int, store: Store | None = None, dry_run: bool = False
+    client: AgentCoreClient, base: str, *, keep: int, store: Store | None, dry_run: bool = False
 ) -> Pruned:
     """Begin to delete the versions of a base that nobody needs, the oldest first. Their managed memory goes with them.
 
@@ -157,7 +168,8 @@ async def prune_harnesses(
         client: The client.
         base: The base; versions of longer bases are other bases' versions.
         keep: How many of the newest to keep.
-        store: Where the tags are, and the handles, of which those of deleted harnesses are removed.
+        store: Where the tags are, which keep versions here, and the handles, of which those of deleted harnesses are
+            removed; ``None`` for the store of this process. Nothing else knows the tags, so it must be said.
         dry_run: Only say what would be deleted.
 
     Raises:

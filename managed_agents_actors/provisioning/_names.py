@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Final
 
 from .._errors import ConfigurationError
 from .._protocol.digest import DIGEST_CHARS
 
-__all__ = ["CLAUDE", "HARNESS", "NamePolicy", "check_base", "compose", "digest_in", "fit"]
+__all__ = ["CLAUDE", "HARNESS", "NamePolicy", "check_base", "check_label", "compose", "digest_in", "fit"]
 
 # Hexadecimal digits that stand for a base's cut letters.
 CHECK_CHARS: Final = 6
@@ -72,17 +73,31 @@ def check_base(base: object, policy: NamePolicy, what: str) -> str:
     """Give a base back that can be one. Where any characters are taken it must fit whole, and people can read it.
 
     Raises:
-        ConfigurationError: It is no name, or too long.
+        ConfigurationError: It is no name, or too long, or has a colon.
     """
-    if not isinstance(base, str) or not base.strip():
-        raise ConfigurationError(f"{what} must be a non-empty text, not {base!r}")
-    try:
-        size = len(base.encode())
-    except UnicodeEncodeError as error:
-        raise ConfigurationError(f"{what} {base!r} holds half a surrogate pair") from error
+    checked = check_label(base, what)
+    if ":" in checked:
+        raise ConfigurationError(f"{what} {checked!r} has a colon, and a tag is named <base>:<tag>")
+    size = len(checked.encode())
     if size > policy.room and not policy.identifier:
         raise ConfigurationError(f"{what} has {size} bytes; beside the digest there is room for {policy.room}")
-    return base
+    return checked
+
+
+def check_label(label: object, what: str) -> str:
+    """Give back what people call something by: a text that can be sent, and read on one line.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    if not isinstance(label, str) or not label.strip():
+        raise ConfigurationError(f"{what} must be a non-empty text, not {label!r}")
+    categories = {unicodedata.category(character) for character in label}
+    if "Cs" in categories:
+        raise ConfigurationError(f"{what} {label!r} holds half a surrogate pair")
+    if "Cc" in categories:
+        raise ConfigurationError(f"{what} {label!r} holds a control character")
+    return label
 
 
 def digest_in(name: object, base: str, policy: NamePolicy) -> str | None:

@@ -24,6 +24,7 @@ class Order:
         course: Is told of phases and looks, and makes the errors that say how far it came. Its deadline is kept from
             outside.
         options: What the provider made of its own options.
+        verify: Whether to look if what is remembered is still there.
     """
 
     spec: AgentSpec
@@ -32,6 +33,7 @@ class Order:
     cache: Cache
     course: Course
     options: Any
+    verify: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

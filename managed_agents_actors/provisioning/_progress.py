@@ -20,7 +20,7 @@ from .._http.checks import check_seconds, shown
 from ..agentcore._waits import Seen
 from ..telemetry import get_logger
 
-__all__ = ["Course", "OnProgress", "Progress", "check_limit"]
+__all__ = ["Course", "OnProgress", "Progress", "changed_nothing", "check_limit"]
 
 # Between two looks: a twelfth of the time, so that a short one is used, but a long one is no reason to look seldom.
 LOOKS: Final = 12
@@ -62,6 +62,13 @@ def check_limit(seconds: Any, name: str = "timeout") -> float:
     if math.isinf(seconds):
         raise ConfigurationError(f"{name} must be a finite number of seconds: nothing is waited for for ever")
     return float(seconds)
+
+
+def changed_nothing(error: BaseException) -> bool:
+    """Whether a request that ended so was certainly not acted on: it was refused, or not sent."""
+    if isinstance(error, TransportError):
+        return not error.request_sent
+    return isinstance(error, APIError | ConfigurationError) and not isinstance(error, ServerError)
 
 
 @final
@@ -127,7 +134,8 @@ class Course:
         with trio.move_on_at(self.begun + self._timeout):
             return await work()
         last = f"last seen {self._status}" if self._status else "never seen"
-        error = self.error(f"was not provisioned within {self._timeout:g} s: {self._phase} of {self._id}, {last}")
+        message = f"was not provisioned within {self._timeout:g} s: {self._phase} of {self._id}, {last}"
+        error = self.error(message, elapsed=self._timeout)  # by now, taking back may have taken time too
         for note in self._notes:
             error.add_note(note)
         raise error from self._failure
@@ -169,9 +177,7 @@ class Course:
         try:
             yield
         except BaseException as error:
-            is_refused = isinstance(error, APIError) and not isinstance(error, ServerError)
-            is_unsent = isinstance(error, TransportError) and not error.request_sent
-            if not is_refused and not is_unsent and not isinstance(error, ConfigurationError):
+            if not changed_nothing(error):
                 note = f"whether {name} was created is unknown; the next call adopts it by its name"
                 self.note(note, error)
             raise

@@ -49,10 +49,11 @@ class Provisioner(Protocol):
         ...
 
     async def teardown(self, removal: Removal, /) -> None:
-        """Put away what a handle names, within ``removal.timeout``, and forget it; twice is fine.
+        """Forget what a handle names, and put it away, within ``removal.timeout``; twice is fine.
 
         Raises:
-            ProvisioningError: Something of it could not be put away; nothing was forgotten.
+            ProvisioningError: Something of it could not be put away.
+            StoreError: It could not be forgotten, and was not put away.
         """
         ...
 
@@ -67,14 +68,16 @@ async def provision(
     timeout: float = PROVISION_SECONDS,
     interval: float | None = None,
     on_progress: OnProgress | None = None,
+    verify: bool = False,
     **provider_options: Any,
 ) -> Any:
     """Make what a spec describes, or find it, and give a handle: ``run_session(provider, **handle.options, …)``.
 
     Claude Managed Agents gets an agent and an environment, AgentCore a harness that can be invoked. They are named by
     their content, so the same spec gives the same ones, and by a store without a request. Tasks that want the same make
-    it once. If the call fails or is cancelled, what it made is taken back, which may take 30 s beyond ``timeout``; what
-    it only found is left alone.
+    it once. If the call fails or is cancelled, what it made is taken back, a creation that is under way included, which
+    may take 30 s beyond ``timeout``; what it only found is left alone. Writing to the store is not cancelled, and takes
+    5 s at most.
 
     Args:
         provider: A provider module.
@@ -86,6 +89,7 @@ async def provision(
         interval: Seconds between two looks at what is waited for; by default a twelfth of ``timeout``, 0.05 at least
             and 5 at most.
         on_progress: Called with a :class:`Progress` at every look; may be async. If it fails, that is logged.
+        verify: Whether to look if what the store remembers is still there and not put away; if not, it is made anew.
         **provider_options: The provider's own: ``client`` and ``model_config`` (``api_key``, ``base_url``, ``account``;
             of AgentCore ``region``, ``credentials``, ``endpoint_url``); of AgentCore ``execution_role_arn``.
 
@@ -106,7 +110,15 @@ async def provision(
     where = None if environment is None else EnvironmentSpec.of(environment)
     what = f"{checked.name if name is None else name} at {provider.NAME}"
     course = Course(what, timeout=check_limit(timeout), interval=interval, on_progress=on_progress)
-    order = Order(spec=checked, environment=where, name=name, cache=Cache(store), course=course, options=options)
+    order = Order(
+        spec=checked,
+        environment=where,
+        name=name,
+        cache=Cache(store),
+        course=course,
+        options=options,
+        verify=verify,
+    )
     return await course.within_deadline(lambda: provider.provision(order))
 
 
@@ -115,22 +127,27 @@ async def teardown(
 ) -> None:
     """Put away what :func:`provision` gave; what is away already is fine.
 
-    An agent is archived and its environment deleted, each whatever becomes of the other; an environment that cannot be
-    deleted is archived. The deletion of a harness is begun; it takes minutes.
+    An agent is archived and its environment deleted, each whatever becomes of the other. An environment is kept, which
+    is fine too, while the store knows of another agent that was provisioned with it, or a session that has not
+    terminated uses it; one that cannot be deleted is archived. The deletion of a harness is begun; it takes minutes.
+
+    The store forgets a handle before what it names is put away, so that no other task is given it.
 
     Args:
         provider: The provider module.
         handle: The handle, or its JSON form.
-        store: Forgets the handle; by default this process does.
+        store: Forgets the handle, and knows who else uses the environment; by default this process does.
         timeout: The longest that it may take, in seconds.
         **provider_options: As of :func:`provision`, but for the role.
 
     Raises:
         TypeError: A provider option is unknown.
         ConfigurationError: An argument cannot be used; nothing was sent.
-        ProvisioningError: Something could not be put away, and the store was left alone; ``context`` says what, by
-            ``agent`` and ``environment``, or ``harness``. Try again.
-        StoreError: All is put away, but the store could not forget it. Try again.
+        ProvisioningError: Something could not be put away; ``context`` says what, by ``agent`` and ``environment``, or
+            ``harness``. What was certainly refused is remembered again. Try again with the handle.
+        StoreError: The store could not say who uses the environment, and nothing was put away; or it could not forget
+            something, and that was not put away. Try again.
+        TransportError: The API key could not be had; nothing was put away.
     """
     _require(provider)
     options = provider.parse_provisioning(provider_options, teardown=True)

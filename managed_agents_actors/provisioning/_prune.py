@@ -1,7 +1,8 @@
 """Versions of one base: which there are, and putting away those that nobody needs.
 
 What is protected is established before anything is put away: if tags, versions or their uses cannot be told, nothing
-is. A handle leaves the store before what it names is put away, so that a store never offers what is gone.
+is. A handle leaves the store before what it names is put away, and comes back only if that was refused, so that a store
+never offers what is gone.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
-from .._errors import ConfigurationError, ManagedAgentsError, ProvisioningError
+from .._errors import ConfigurationError, ManagedAgentsError, ProvisioningError, StoreError
+from ..telemetry import get_logger
 from ._cache import Cache, Entry, flight
 from ._tags import tags_of
 from ._wanted import Kind
@@ -150,35 +152,51 @@ async def prune(shelf: Shelf[H], base: str, keep: int, cache: Cache, *, dry_run:
     used = await shelf.used(idle)
     kept.update((found.handle.name, "in use") for found in idle if found.id in used)
     archived: list[str] = []
+    away: set[str] = set()
     for found in reversed([each for each in idle if each.id not in used]):
         try:
-            was_tagged = False if dry_run else await _put_away(shelf, base, found, cache)
+            reason = None if dry_run else await _put_away(shelf, base, found, cache)
         except ManagedAgentsError as error:
             name = found.handle.name
             raise ProvisioningError(
                 f"{name} could not be put away ({type(error).__name__}: {error}); {len(archived)} were before it",
                 context={"phase": "prune", "id": found.id, "archived": tuple(archived), "failed": name, "kept": kept},
             ) from error
-        if was_tagged:
-            kept[found.handle.name] = "tagged"
-        else:
-            archived.append(found.handle.name)
+        if reason is not None:
+            kept[found.handle.name] = reason
+            continue
+        archived.append(found.handle.name)
+        if not dry_run:
+            away.add(found.digest)
+    if away:
+        await _tell_of_late_tags(shelf.kind, base, away, cache)
     return Pruned(archived=tuple(archived), kept=kept)
 
 
-async def _put_away(shelf: Shelf[H], base: str, found: Found[H], cache: Cache) -> bool:
-    """Put one away, unless it was tagged meanwhile: whether it was."""
+async def _put_away(shelf: Shelf[H], base: str, found: Found[H], cache: Cache) -> Reason | None:
+    """Put one away, unless it was tagged or came into use meanwhile: then why it stays."""
     key = shelf.kind.key(found.place, base, found.digest)
     async with flight(key):
         if found.digest in await _tagged(shelf.kind, base, cache):
-            return True
-        await cache.forget(found.handle)
-        try:
+            return "tagged"
+        if found.id in await shelf.used([found]):
+            return "in use"
+        async with cache.forgotten(found.handle, key):
             await shelf.put_away(found)
-        except ManagedAgentsError:
-            await cache.keep(key, found.handle)  # it is still there
-            raise
-        return False
+        return None
+
+
+async def _tell_of_late_tags(kind: Kind[Any], base: str, away: Collection[str], cache: Cache) -> None:
+    """Log the tags that lead to what was just put away: another process has set them meanwhile."""
+    try:
+        tags = await tags_of(kind, base, cache)
+    except StoreError as error:
+        get_logger().warning("provisioning_store_failed", operation="items", exc_info=error)
+        return
+    for here in tags.values():
+        for tag, digest in here.items():
+            if digest in away:
+                get_logger().warning("provisioning_tag_of_what_is_away", base=base, tag=tag, digest=digest)
 
 
 async def _newest_first(shelf: Shelf[H], base: str) -> list[Found[H]]:

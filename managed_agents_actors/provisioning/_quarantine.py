@@ -1,5 +1,6 @@
 """What becomes of a store's file that is damaged: it is set aside under a name of its own, whole, and never deleted.
 
+Only what a store is likely to have been is set aside; any other file was named by mistake, and is left as it is.
 A file that somebody has open is not moved: SQLite removes a log by its name, and would remove that of the file which
 took its place. So whoever has a store open has a share of a lock, the empty file ``<path>-lock`` beside it, and only
 who has all of the lock moves the file.
@@ -16,13 +17,18 @@ from pathlib import Path
 from typing import Final
 
 from .._errors import StoreError
-from .._sqlite import SqliteFile, errors_named, find_damage, is_busy, make_file
+from .._sqlite import SqliteFile, errors_named, is_busy, make_file
+from ._sqlite_look import find_damage
 
 __all__ = ["kept_in_place"]
 
 # What SQLite keeps beside a file, under its name; it would be taken to belong to the next file of that name.
 COMPANIONS: Final = ("-journal", "-wal", "-shm")
 
+# By any of these a file that is no database any more is known to have been one: its name, or how it begins.
+# Source: SQLite, "Database File Format", the header.
+SUFFIXES: Final = (".db", ".sqlite", ".sqlite3")
+HEADER: Final = b"SQLite format 3\0"
 
 # How long to wait until others let go of a damaged file, before looking whether one of them has set it aside.
 LOOK_AGAIN_SECONDS: Final = 0.1
@@ -33,8 +39,10 @@ def kept_in_place(file: SqliteFile) -> Iterator[None]:
     """A context in which nobody moves a file that is to be opened; first, a damaged one is set aside.
 
     Raises:
-        StoreError: The file is damaged; the message says where it is now. Or the lock cannot be had.
+        StoreError: The file is damaged; the message says where it is now. Or it never was a store. Or the lock cannot
+            be had.
     """
+    _check_may_be_a_store(file)
     deadline = time.monotonic() + file.busy_timeout
     with closing(_Lock(file)) as lock:
         lock.share()
@@ -50,6 +58,32 @@ def kept_in_place(file: SqliteFile) -> Iterator[None]:
                 )
             lock.share()
         yield
+
+
+def _check_may_be_a_store(file: SqliteFile) -> None:
+    """Refuse a file that was named by mistake, before anything is made beside it.
+
+    Raises:
+        StoreError: It is no database, and nothing says that it ever was one.
+    """
+    path = file.locate()
+    with errors_named(file, StoreError):
+        if not path.exists() or path.suffix.lower() in SUFFIXES or _beside(path, "-lock").exists():
+            return
+        if not path.is_file():
+            raise OSError("it is no regular file")
+        # Who has a database open loses its locks when the process closes the file, so only what is none is read.
+        if find_damage(file) is None or _begins_as_database(path):
+            return
+    raise StoreError(
+        f"{file} is no store and no database, and was left as it is: give the store a file of its own, whose name ends"
+        f" in {', '.join(SUFFIXES)}"
+    )
+
+
+def _begins_as_database(path: Path) -> bool:
+    with path.open("rb") as opened:
+        return opened.read(len(HEADER)) == HEADER
 
 
 class _Lock:

@@ -63,30 +63,38 @@ class Runtime:
     via: Literal["mise"] = "mise"
 
     def __post_init__(self) -> None:
+        # Of a subclass of str only the text is taken: how it shows itself is its own matter.
+        for name in ("language", "version", "via"):
+            value = getattr(self, name)
+            if isinstance(value, str):
+                object.__setattr__(self, name, str.__str__(value))
         if not isinstance(self.language, str) or not _LANGUAGE.fullmatch(self.language):
             raise ConfigurationError(
-                f"a runtime's language must be lowercase letters, digits, '_' or '-', not {self.language!r}"
+                f"a runtime's language must be lowercase letters, digits, '_' or '-', not {_kind_of(self.language)}"
             )
         if not isinstance(self.version, str) or not _VERSION.fullmatch(self.version):
             raise ConfigurationError(
-                f"the version of {self.language} must be letters, digits, '.', '+' or '-', not {self.version!r}"
+                f"the version of {self.language} must be letters, digits, '.', '+' or '-', not {_kind_of(self.version)}"
             )
         if self.via != "mise":
-            raise ConfigurationError(f"{self.language} can be installed via 'mise', not {self.via!r}")
+            raise ConfigurationError(f"{self.language} can be installed via 'mise', not by {_kind_of(self.via)}")
 
     @classmethod
     def of(cls, value: Any) -> Runtime:
-        """A runtime from itself or from a mapping with its attributes.
+        """A runtime from a runtime or from a mapping with its attributes; it is checked again, whatever it was before.
 
         Raises:
             ConfigurationError: It is neither.
         """
-        if isinstance(value, cls):
-            return value
+        if isinstance(value, Runtime):
+            return Runtime(value.language, value.version, value.via)
         names = {"language", "version", "via"}
         if not isinstance(value, Mapping) or not {"language", "version"} <= set(value) <= names:
-            raise ConfigurationError(f"a runtime has a language and a version, and may have via, not {value!r}")
-        return cls(**value)
+            seen = ", ".join(map(str, value)) if isinstance(value, Mapping) else f"a {type(value).__name__}"
+            raise ConfigurationError(
+                f"a runtime has a language and a version, and may have via, not {seen or 'nothing'}"
+            )
+        return Runtime(**value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +108,11 @@ class Bootstrap:
 
     script: str
     instructions: str
+
+
+def _kind_of(value: Any) -> str:
+    """What a value that cannot be used is, without what it says."""
+    return "another text" if isinstance(value, str) else f"a {type(value).__name__}; put it in quotes"
 
 
 def check_runtimes(values: Any) -> tuple[Runtime, ...]:

@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, TypeVar
 from .._errors import ConfigurationError, NotFoundError, ProtocolError
 from ..agentcore import AgentCoreClient
 from ..claude import ClaudeClient
-from ._claude import archive, collection_of, moment
+from ._claude import archive, collection_of, live_sessions, moment
 from ._handles import AgentHandle, EnvironmentHandle, HarnessHandle
 from ._harness import DELETING, account_of, delete, place_of
 from ._names import digest_in
@@ -27,7 +27,6 @@ C = TypeVar("C", bound=ClaudeClient | AgentCoreClient)
 H = TypeVar("H", AgentHandle, EnvironmentHandle)
 
 DEFAULT_ENDPOINT: Final = "DEFAULT"
-TERMINATED: Final = "terminated"
 
 # A harness that cannot be invoked, nor will be.
 BROKEN: Final = frozenset({"CREATE_FAILED", "DELETE_FAILED"})
@@ -69,11 +68,10 @@ class ClaudeShelf(Generic[H]):
         if not versions:
             return ()
         used: set[str] = set()
-        for session in await self.client.sessions.list_all():
+        for session in await live_sessions(self.client):
             agent = session.get("agent")
-            if session.get("status") != TERMINATED:
-                shown = (agent.get("id"), agent.get("multiagent")) if isinstance(agent, Mapping) else agent
-                used.update(_texts((session.get("environment_id"), shown)))
+            shown = (agent.get("id"), agent.get("multiagent")) if isinstance(agent, Mapping) else agent
+            used.update(_texts((session.get("environment_id"), shown)))
         if self.kind is AGENTS:
             for row in await self.client.agents.list_all():
                 used.update(text for text in _texts(row.get("multiagent")) if text != row.get("id"))

@@ -1,7 +1,7 @@
 """What is to be provisioned, as values: frozen, checked when they are made, and known by a digest of their content.
 
 A name is no part of that content, nor is the place: the same agent under another name is the same agent. A spec keeps
-copies in JSON's own types, so that nothing its author does later changes what it is.
+copies that nobody can change, at any depth. Its errors name keys and types, and show no value: some are secrets.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from .._errors import ConfigurationError
+from .._protocol.codec import has_lone_surrogate
 from .._protocol.digest import canonical, digest
 from .._protocol.tool_schema import custom_tool
 from ._runtimes import Bootstrap, Runtime, bootstrap, check_runtimes, required_hosts
@@ -20,10 +22,19 @@ __all__ = ["AgentSpec", "EnvironmentSpec"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class AgentSpec:
+class _Spec:
+    """What specs have in common: they can be copied and pickled, which read-only mappings cannot."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _remade, (type(self), {each.name: _thawed(getattr(self, each.name)) for each in fields(self)})
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AgentSpec(_Spec):
     """An agent: what it is told, what it thinks with, what it can call.
 
-    Two specs are equal if their content is; the name is none of it.
+    Two specs are equal if their content is; the name is none of it. What they hold, at any depth, is read-only:
+    mappings that cannot be changed, and tuples. :func:`copy.deepcopy` and :mod:`pickle` take them.
 
     Attributes:
         name: What it is called; versions are named ``<name>_<digest>``.
@@ -45,7 +56,7 @@ class AgentSpec:
     model: str | Mapping[str, Any] | None = None
     tools: Any = ()
     terminal_tool: str | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         _check_text("name", self.name)
@@ -53,10 +64,10 @@ class AgentSpec:
         if self.terminal_tool is not None:
             _check_text("terminal_tool", self.terminal_tool)
         if not isinstance(self.model, str | Mapping | None) or self.model == "":
-            raise ConfigurationError(f"model= must be a model's id or a mapping, not {self.model!r}")
-        _keep(self, "model", canonical(self.model, "model="))
-        _keep(self, "tools", tuple(_tool(tool) for tool in _listed_tools(self.tools)))
-        _keep(self, "settings", _mapping("settings", self.settings))
+            raise ConfigurationError(f"model= must be a model's id or a mapping, not {_kind_of(self.model)}")
+        _keep(self, "model", _sendable("model=", self.model))
+        _keep(self, "tools", [_tool(f"tools[{place}]", tool) for place, tool in enumerate(_listed_tools(self.tools))])
+        _keep(self, "settings", _mapping("settings=", self.settings))
 
     @classmethod
     def of(cls, value: Any) -> AgentSpec:
@@ -88,17 +99,18 @@ class AgentSpec:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class EnvironmentSpec:
+class EnvironmentSpec(_Spec):
     """Where an agent's own tools run.
 
-    Two specs are equal if their content is; the name is none of it.
+    Two specs are equal if their content is; the name is none of it. What they hold is read-only, as in an
+    :class:`AgentSpec`.
 
     Attributes:
         name: What it is called; ``None`` takes a name from the agent.
         runtimes: The language runtimes it is to have: :class:`Runtime` values, or mappings. They never go to the
             provider: :attr:`bootstrap` says how the agent comes by them.
-        config: The provider's own configuration of it, passed through; a limited network also gets the hosts that
-            installing the runtimes needs.
+        config: The provider's own configuration of it, passed through. Of Claude Managed Agents, a ``networking`` whose
+            type is ``limited`` also gets the hosts that installing the runtimes needs; nothing else is added to.
 
     Raises:
         ConfigurationError: One of them cannot be used.
@@ -106,13 +118,13 @@ class EnvironmentSpec:
 
     name: str | None = None
     runtimes: Sequence[Runtime | Mapping[str, Any]] = ()
-    config: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if self.name is not None:
             _check_text("name", self.name)
         _keep(self, "runtimes", check_runtimes(self.runtimes))
-        _keep(self, "config", _mapping("config", self.config))
+        _keep(self, "config", _mapping("config=", self.config))
 
     @classmethod
     def of(cls, value: Any) -> EnvironmentSpec:
@@ -124,7 +136,7 @@ class EnvironmentSpec:
         if isinstance(value, Mapping):
             own = {key: value[key] for key in ("name", "runtimes") if key in value}
             config = {key: member for key, member in value.items() if key not in ("name", "runtimes", "config")}
-            return cls(**own, config={**config, **_mapping("config", value.get("config", {}))})
+            return cls(**own, config={**config, **_mapping("config=", value.get("config", {}))})
         return _spec_of(cls, value, required=set())
 
     @cached_property
@@ -167,7 +179,33 @@ S = TypeVar("S", AgentSpec, EnvironmentSpec)
 
 def _keep(spec: AgentSpec | EnvironmentSpec, name: str, value: Any) -> None:
     """Put our own copy of a value in place of the caller's; the way a frozen dataclass has for that."""
-    object.__setattr__(spec, name, value)
+    object.__setattr__(spec, name, _frozen(value))
+
+
+def _frozen(value: Any) -> Any:
+    """A value of JSON's own types as one that nobody can change."""
+    match value:
+        case dict():
+            return MappingProxyType({name: _frozen(member) for name, member in value.items()})
+        case list():
+            return tuple(_frozen(member) for member in value)
+        case _:
+            return value
+
+
+def _thawed(value: Any) -> Any:
+    """A frozen value in types that can be copied and pickled."""
+    match value:
+        case Mapping():
+            return {name: _thawed(member) for name, member in value.items()}
+        case tuple():
+            return [_thawed(member) for member in value]
+        case _:
+            return value
+
+
+def _remade(cls: type[S], members: dict[str, Any]) -> S:
+    return cls(**members)
 
 
 def _spec_of(cls: type[S], value: Any, *, required: set[str]) -> S:
@@ -186,13 +224,27 @@ def _spec_of(cls: type[S], value: Any, *, required: set[str]) -> S:
 
 def _check_text(name: str, value: Any) -> None:
     if not isinstance(value, str) or not value.strip():
-        raise ConfigurationError(f"{name}= must be a non-empty text, not {value!r}")
+        raise ConfigurationError(f"{name}= must be a non-empty text, not {_kind_of(value)}")
+    _sendable(f"{name}=", value)
+
+
+def _sendable(name: str, value: Any) -> Any:
+    """A copy of a value that every provider can read: half a surrogate pair is no character."""
+    copied = canonical(value, name)
+    if has_lone_surrogate(copied):
+        raise ConfigurationError(f"{name} holds half a surrogate pair, which is no character and cannot be sent")
+    return copied
+
+
+def _kind_of(value: Any) -> str:
+    """What a value that cannot be used is, without what it says."""
+    return "an empty one" if isinstance(value, str) else f"a {type(value).__name__}"
 
 
 def _mapping(name: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        raise ConfigurationError(f"{name}= must be a mapping, not a {type(value).__name__}")
-    copied: dict[str, Any] = canonical(value, f"{name}=")
+        raise ConfigurationError(f"{name} must be a mapping, not a {type(value).__name__}")
+    copied: dict[str, Any] = _sendable(name, value)
     return copied
 
 
@@ -205,17 +257,24 @@ def _listed_tools(tools: Any) -> Sequence[Any]:
     return tools
 
 
-def _tool(tool: Any) -> dict[str, Any]:
+def _tool(place: str, tool: Any) -> dict[str, Any]:
     """One tool: of this process's own, its name, description and schema, checked; any other as it is."""
-    declared = _mapping("tools", tool)
+    declared = _mapping(place, tool)
+    seen = ", ".join(declared) or "nothing"
     if "input_schema" not in declared and declared.get("type") != "custom":
         if not isinstance(declared.get("type"), str):
-            raise ConfigurationError(f"a tool has an input_schema, or a type that the provider knows, not {declared!r}")
+            raise ConfigurationError(
+                f"a tool has an input_schema, or a type that the provider knows; {place} has {seen}"
+            )
         return declared
     unknown = sorted(declared.keys() - {"type", "name", "description", "input_schema"})
     if unknown or declared.get("type", "custom") != "custom":
-        raise ConfigurationError(f"a tool of one's own has a name, a description and an input_schema, not {declared!r}")
+        raise ConfigurationError(
+            f"a tool of one's own has a name, a description, an input_schema, and no type but 'custom'; {place} has"
+            f" {seen}"
+        )
     missing = [key for key in ("name", "description", "input_schema") if key not in declared]
     if missing:
-        raise ConfigurationError(f"the tool {declared.get('name', '')!r} has no {', '.join(missing)}")
+        raise ConfigurationError(f"{place} has no {', '.join(missing)}")
+    _check_text(f"{place}['name']", declared["name"])
     return custom_tool(declared["name"], declared["description"], declared["input_schema"])

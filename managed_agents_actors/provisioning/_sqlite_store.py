@@ -1,7 +1,7 @@
 """The store in an SQLite file: what was provisioned is still known after a crash of the process or of the machine.
 
 Nothing of a store is thrown away: a file that is damaged, so far that it is no database any more, too, is set aside
-when it is opened; a database of another application is left alone.
+when it is opened; what never was a store is left alone.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from .._errors import StoreError
 from .._protocol.codec import decode_json
 from .._sqlite import SqliteFile, SqliteFormat, as_blob
 from ._quarantine import kept_in_place
+from ._sqlite_look import SqliteReader
 from ._store import check_key, check_prefix, encode_value
 
 __all__ = ["SqliteStore"]
@@ -45,22 +46,29 @@ class SqliteStore:
     Args:
         path: The file; it is made if there is none.
         busy_timeout: How many seconds to wait while other processes write. Such a wait cannot be cancelled.
+        read_only: Whether only to look: nothing is made or set aside, not even the file beside it, a file that is not
+            there is an empty store, and whatever writes is a :class:`StoreError`.
 
     Raises:
         ConfigurationError: An argument cannot be used.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, busy_timeout: float = 5.0) -> None:
-        self._file = SqliteFile(path, STORE, busy_timeout=busy_timeout, guard=kept_in_place)
+    def __init__(self, path: str | os.PathLike[str], *, busy_timeout: float = 5.0, read_only: bool = False) -> None:
+        file = SqliteFile(path, STORE, busy_timeout=busy_timeout, guard=kept_in_place)
+        self._path: Final = file.path
+        self._file: Final = SqliteReader(file) if read_only else file
+        self._read_only: Final = read_only
 
     def __repr__(self) -> str:
-        return f"SqliteStore({str(self._file.path)!r})"
+        return f"SqliteStore({str(self._path)!r}{', read_only=True' if self._read_only else ''})"
 
     async def __aenter__(self) -> Self:
         """Open the file, or make it. All of it is looked at.
 
         A damaged one is set aside as ``<path>.corrupt-<n>``, unchanged; that is an error once, and the next opening
-        begins a new store. While another process has a damaged file open it is left where it is.
+        begins a new store. It is left where it is while another process has it open, if it was opened to be read only,
+        and if nothing says that it was a store: it has no file of that name with ``-lock``, does not begin as SQLite's
+        files do, and its name does not end in ``.db``, ``.sqlite`` or ``.sqlite3``.
 
         Raises:
             StoreError: It cannot be opened, is no store, is damaged, or was written by a newer version.

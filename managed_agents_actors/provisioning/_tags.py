@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from .._errors import ConfigurationError, ProvisioningError, StoreError
 from .._protocol.digest import DIGEST_CHARS
 from ._cache import Cache, Entry, flight, key_of
-from ._names import check_base, compose, fit
+from ._names import check_base, check_label, compose, fit
 from ._wanted import Kind
 
 __all__ = ["check_tagged_base", "resolve", "set_tag", "tags_of"]
@@ -29,10 +29,7 @@ def check_tagged_base(base: Any, kind: Kind[Any]) -> str:
     Raises:
         ConfigurationError: It cannot.
     """
-    checked = check_base(base, kind.policy, f"the base of the {kind.noun}")
-    if ":" in checked:
-        raise ConfigurationError(f"the base {checked!r} has a colon, and a tag is named <base>:<tag>")
-    return checked
+    return check_base(base, kind.policy, f"the base of the {kind.noun}")
 
 
 async def set_tag(kind: Kind[E], place: str, base: str, tag: str, target: E | str, cache: Cache) -> None:
@@ -51,8 +48,7 @@ async def set_tag(kind: Kind[E], place: str, base: str, tag: str, target: E | st
         ProvisioningError: Nothing is remembered under this digest.
         StoreError: The store failed.
     """
-    if not isinstance(tag, str) or not tag.strip():
-        raise ConfigurationError(f"a tag must be a non-empty text, not {tag!r}")
+    check_label(tag, "a tag")
     digest = _digest_of(kind, base, target)
     key = kind.key(place, base, digest)
     async with flight(key):
@@ -81,6 +77,7 @@ async def resolve(kind: Kind[E], place: str, reference: str, cache: Cache) -> E:
     if not colon or not tag.strip():
         raise ConfigurationError(f"a version is named <base>:<tag>, not {reference!r}")
     checked = check_tagged_base(base, kind)
+    check_label(tag, "a tag")
     digest = await cache.read(_key(kind, place, checked, tag))
     if digest is None:
         raise _unresolved(f"{reference} is unknown here", "unknown tag", None)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from .._errors import ConfigurationError
-from .._protocol.digest import digest, short_digest
+from .._protocol.digest import canonical, digest, short_digest
 from .._protocol.tool_schema import inline_function
 from ._cache import Entry, key_of
 from ._handles import AgentHandle, EnvironmentHandle, HarnessHandle
@@ -54,6 +54,10 @@ class Kind(Generic[H]):
     def key(self, place: str, base: str, digest: str) -> str:
         """Where a store keeps the handle of a version in a place: an account, and where its API is."""
         return key_of("resource", self.noun, place, fit(base, self.policy), digest)
+
+    def key_for(self, place: str, handle: H) -> str:
+        """Where a store keeps this handle of a version in a place."""
+        return self.key(place, handle.name.removesuffix(f"_{handle.digest}"), handle.digest)
 
 
 AGENTS: Final = Kind("agent", CLAUDE, AgentHandle)
@@ -152,7 +156,7 @@ def wanted_harness(
         model = _model(spec.model, BEDROCK_PREFIXES)
         own["model"] = {"bedrockModelConfig": {"modelId": model}} if isinstance(model, str) else model
     if spec.tools:
-        own["tools"] = [_harness_tool(tool) for tool in spec.tools]
+        own["tools"] = [_harness_tool(tool) for tool in canonical(spec.tools)]
     if environment is not None and environment.config:
         own["environment"] = environment.config
     body = _with_settings(own, spec.settings, (*own, "model", "tools", "environment"))
@@ -182,4 +186,5 @@ def _with_settings(own: dict[str, Any], settings: Mapping[str, Any], taken: Sequ
         raise ConfigurationError(
             f"settings= must not hold {', '.join(twice)}: the other attributes of the spec say that"
         )
-    return {**own, **settings}
+    body: dict[str, Any] = canonical({**own, **settings})  # what a spec holds is read-only, and no JSON
+    return body

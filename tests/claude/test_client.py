@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -258,6 +259,33 @@ async def test_leaving_the_client_closes_its_transport_and_refuses_calls(transpo
     assert transport.closed
     with pytest.raises(errors.ConfigurationError, match="closed"):
         await client.agents.retrieve("a")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("https://api.test", "HTTPS://API.test:443/", True),
+        ("http://api.test/v", "http://api.test:80/v", True),
+        ("http://api.test", "http://api.test:", True),
+        ("http://[::1]", "http://[::1]:80", True),
+        ("http://api.test:8080", "http://API.TEST:08080", True),
+        ("http://api.test", "https://api.test", False),
+        ("http://api.test", "http://api.test:443", False),
+        ("http://api.test/v", "http://api.test/V", False),
+        ("http://[::1]", "http://[::1]:81", False),
+    ],
+)
+async def test_an_account_is_the_same_however_its_url_is_written(
+    one: str, other: str, is_same: bool, make_client: Make
+) -> None:
+    digests = [await make_client(base_url=url).account_digest() for url in (one, other)]
+    assert (digests[0] == digests[1]) == is_same
+
+
+async def test_an_account_keeps_its_digest() -> None:
+    # Each of these is in somebody's store.
+    digest = await ClaudeClient("key", base_url="https://api.anthropic.com").account_digest()
+    assert digest == hashlib.sha256(b"https://api.anthropic.com\0key\0key").hexdigest()[:16]
 
 
 async def test_an_applications_own_client_is_used_and_left_open(transport: Any, make_client: Make) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from importlib import metadata
 
 import pytest
 
 from managed_agents_actors._cli import main
 from managed_agents_actors._cli.account import TextAccount
-from managed_agents_actors._cli.commands import wants_colour
+from managed_agents_actors._cli.commands import _print, wants_colour
 
 COMMAND = [sys.executable, "-W", "error", "-m", "managed_agents_actors"]
 
@@ -65,6 +67,34 @@ def test_colours_change_nothing_but_the_colour() -> None:
     TextAccount(coloured, colour=True)(note)
     assert plain.getvalue().splitlines()[-1] == "  1.500  tool      look starts"
     assert "\x1b[32mtool    \x1b[0m" in coloured.getvalue()
+
+
+@pytest.mark.parametrize("line", ["demo", "demo --json", "agents resolve a:b --json"])
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [("/dev/full", "what is to be printed cannot be written: No space left"), ("&-", "there is no standard output")],
+)
+def test_output_that_cannot_be_written_is_told(line: str, place: str, told: str) -> None:
+    environment = {"ANTHROPIC_API_KEY": "key", "MANAGED_AGENTS_STORE": "/nowhere/store.db"}
+    shell = f"{sys.executable} -m managed_agents_actors {line} >{place}"
+    run = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, timeout=60, check=False, env=environment)
+    assert run.returncode == 1
+    assert f"managed-agents: {told}" in run.stderr
+    assert "Traceback" not in run.stderr
+    assert "Exception ignored" not in run.stderr
+
+
+def test_what_cannot_be_told_is_no_crash() -> None:
+    shell = f"{sys.executable} -m managed_agents_actors agents ensure no.json --json 2>/dev/full"
+    run = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, timeout=60, check=False)
+    assert (run.returncode, json.loads(run.stdout)["error"]["type"]) == (2, "ConfigurationError")
+
+
+def test_a_letter_that_a_terminal_has_not_is_shown_by_its_number() -> None:
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    with redirect_stdout(out):
+        _print("caf\xe9 \ud800\n")
+    assert out.buffer.getvalue() == b"caf\\xe9 \\ud800\n"
 
 
 def test_a_reader_that_leaves_is_no_crash() -> None:

@@ -97,6 +97,33 @@ async def test_a_harness_gets_the_files_environment_and_role(open_desk: OpenDesk
         assert again["digest"] != built["digest"]
 
 
+@COMMANDS
+async def test_what_the_store_has_is_looked_at_if_that_is_asked_for(command: str, open_desk: OpenDesk) -> None:
+    async with open_desk(command) as desk, desk.simulator.client() as client:
+        built = await desk.ask("ensure", desk.file())
+        assert await desk.ask("ensure", desk.file(), "--verify") == built
+        if command == "agents":
+            await client.agents.archive(built["handle"]["id"])
+        elif command == "environments":
+            await client.environments.delete(built["handle"]["id"])
+        else:
+            await client.delete_harness(harnessId=built["handle"]["harness_id"])
+        assert await desk.ask("ensure", desk.file()) == built
+        again = await desk.ask("ensure", desk.file(), "--verify")
+        assert again["name"] == built["name"]
+        assert again["handle"] != built["handle"]
+        assert await desk.names() == [built["name"]]
+
+
+@pytest.mark.parametrize("command", ["agents", "harnesses"])
+async def test_runtimes_need_an_environment_to_be_of(command: str, open_desk: OpenDesk) -> None:
+    async with open_desk(command) as desk:
+        done = await desk.run("ensure", file := desk.file(), "--with-runtimes")
+        assert (done.status, done.out) == (2, "")
+        assert done.err == f"managed-agents: --with-runtimes needs to know of runtimes: {file} has no environment\n"
+        assert not desk.simulator.requests
+
+
 @pytest.mark.parametrize("command", ["agents", "harnesses"])
 async def test_an_agent_is_told_of_runtimes_if_that_is_asked_for(command: str, open_desk: OpenDesk) -> None:
     runtimes = [{"language": "elixir", "version": "1.20.2"}]
@@ -140,6 +167,8 @@ async def test_a_dry_run_says_what_would_be_done_and_does_nothing(command: str, 
         known = await desk.ask("ensure", desk.file(), "--dry-run")
         assert (known["tracked"], known["exists"]) == (True, True)
         assert known["outlook"] == "the store has it; nothing would be sent"
+        looked = await desk.ask("ensure", desk.file(), "--dry-run", "--verify")
+        assert looked["outlook"] == "the store has it; it would be looked at, and is there"
         found = await desk.ask("ensure", desk.file(), "--dry-run", "--store", str(desk.folder / "other.db"))
         assert (found["tracked"], found["exists"]) == (False, True)
         assert found["outlook"] == "it exists; it would be taken as it is"
@@ -170,6 +199,8 @@ async def test_a_dry_run_knows_that_an_archived_environment_keeps_its_name(open_
         assert (would["tracked"], would["exists"], would["status"]) == (True, True, "archived")
         assert would["outlook"] == "the store has it and would be believed, but at the provider it is archived"
         other = str(desk.folder / "other.db")
+        would = await desk.ask("ensure", desk.file(), "--dry-run", "--verify")
+        assert would["outlook"] == "it would fail: the name belongs to one that is archived"
         would = await desk.ask("ensure", desk.file(), "--dry-run", "--store", other)
         assert would["outlook"] == "it would fail: the name belongs to one that is archived"
         assert (await desk.run("ensure", desk.file(), "--store", other)).status == 1
@@ -181,6 +212,8 @@ async def test_a_dry_run_knows_that_an_archived_agent_is_in_nobodys_way(open_des
         await client.agents.archive(built["handle"]["id"])
         would = await desk.ask("ensure", desk.file(), "--dry-run")
         assert would["outlook"] == "the store has it and would be believed, but at the provider it is gone"
+        would = await desk.ask("ensure", desk.file(), "--dry-run", "--verify")
+        assert would["outlook"] == "it would be created"
         other = str(desk.folder / "other.db")
         would = await desk.ask("ensure", desk.file(), "--dry-run", "--store", other)
         assert (would["exists"], would["outlook"]) == (False, "it would be created")
@@ -284,6 +317,62 @@ async def test_prune_says_what_went_and_why_the_rest_stayed(command: str, open_d
 
 
 @COMMANDS
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+async def test_nothing_is_pruned_by_a_store_that_is_not_there(
+    command: str, more: list[str], open_desk: OpenDesk
+) -> None:
+    """It would know of no tag."""
+    async with open_desk(command) as desk:
+        names = [version["name"] for version in await desk.build("1", "2")]
+        await desk.ask("tag", "support", "live", names[0].rpartition("_")[2])
+        sent = len(desk.simulator.requests)
+        path = desk.folder / "typo.db"
+        done = await desk.run("prune", "support", "--keep", "1", "--store", str(path), *more)
+        assert (done.status, done.out) == (2, "")
+        assert done.err.startswith(f"managed-agents: there is no store {path}, ")
+        assert (len(desk.simulator.requests), "typo.db" in desk.files) == (sent, False)
+        assert await desk.names() == names[::-1]
+
+
+@COMMANDS
+async def test_who_only_looks_leaves_no_trace_in_the_stores_folder(command: str, open_desk: OpenDesk) -> None:
+    async with open_desk(command) as desk:
+        [built] = await desk.build("1")
+        await desk.ask("tag", "support", "live", built["digest"])
+        folder = desk.folder / "state"
+        lock = folder / "store.db-lock"
+        lock.unlink()
+        before = (folder / "store.db").read_bytes()
+        assert (await desk.ask("resolve", "support:live"))["handle"] == built["handle"]
+        assert (await desk.ask("list", "support"))["versions"][0]["tags"] == ["live"]
+        assert (await desk.ask("ensure", desk.file("1"), "--dry-run"))["tracked"] is True
+        assert (await desk.ask("prune", "support", "--keep", "1", "--dry-run"))["kept"] == {built["name"]: "newest"}
+        assert [each.name for each in folder.iterdir()] == ["store.db"]
+        assert (folder / "store.db").read_bytes() == before
+
+
+@COMMANDS
+async def test_a_file_that_is_no_store_is_left_where_it_is(command: str, open_desk: OpenDesk) -> None:
+    async with open_desk(command) as desk:
+        file = desk.file()
+        before, files = (desk.folder / file).read_bytes(), desk.files
+        for line in (
+            ["ensure", file],
+            ["ensure", file, "--dry-run"],
+            ["list", "support"],
+            ["resolve", "support:live"],
+            ["tag", "support", "live", "0" * 8],
+            ["prune", "support", "--keep", "1"],
+            ["prune", "support", "--keep", "1", "--dry-run"],
+        ):
+            done = await desk.run(*line, "--store", file)
+            assert done.status == 1
+            assert file in done.err
+        assert ((desk.folder / file).read_bytes(), desk.files) == (before, files)
+        assert desk.changes == []
+
+
+@COMMANDS
 async def test_prune_tells_people(command: str, open_desk: OpenDesk) -> None:
     done = "deleted" if command == "harnesses" else "archived"
     async with open_desk(command) as desk:
@@ -347,8 +436,12 @@ async def test_what_may_be_left_behind_is_said(open_desk: OpenDesk) -> None:
         assert f"managed-agents: {note}\n" in done.err
 
 
-@pytest.mark.parametrize("times", [1, 2])
-async def test_an_interrupt_takes_back_what_was_being_made(times: int, open_desk: OpenDesk) -> None:
+@pytest.mark.parametrize(
+    ("number", "status", "times"), [(signal.SIGINT, 130, 1), (signal.SIGINT, 130, 2), (signal.SIGTERM, 143, 1)]
+)
+async def test_an_interrupt_takes_back_what_was_being_made(
+    number: signal.Signals, status: int, times: int, open_desk: OpenDesk
+) -> None:
     """Whoever interrupts that, too, does not wait for it."""
     slow = Fault(on="delete_harness", action=Delay(3600 if times == 2 else 0))
     async with open_desk("harnesses", slow, lifecycle={"create": 3600}) as desk:
@@ -360,14 +453,19 @@ async def test_an_interrupt_takes_back_what_was_being_made(times: int, open_desk
         with trio.fail_after(60):
             while b"waiting for" not in err:
                 err += await process.stderr.receive_some()
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
             if times == 2:
                 while len(desk.changes) < 2:  # noqa: ASYNC110 -- the log of requests tells nobody
                     await trio.sleep(0.01)
-                process.send_signal(signal.SIGINT)
-            assert await process.wait() == 130
+                process.send_signal(number)
+            assert await process.wait() == status
             err += b"".join([part async for part in process.stderr])
-            assert [part async for part in process.stdout] == []
+            answer = json.loads(b"".join([part async for part in process.stdout]))
+        assert (answer["command"], answer["kind"], answer["error"]["type"]) == (
+            "ensure",
+            "harness",
+            "KeyboardInterrupt",
+        )
         assert b"Traceback" not in err
         assert [line.split()[0] for line in desk.changes] == ["POST", "DELETE"]
 
@@ -382,6 +480,9 @@ async def test_what_the_provider_refuses_is_exit_status_1(
 ) -> None:
     environment.update(ANTHROPIC_API_KEY=f"{API_KEY}-no", AWS_SECRET_ACCESS_KEY=f"{SECRET_KEY}/no")
     async with open_desk(command) as desk:
+        async with maa.SqliteStore(desk.folder / "store.db"):
+            pass
+        environment["MANAGED_AGENTS_STORE"] = str(desk.folder / "store.db")
         rest = {"ensure": [desk.file()], "list": ["support"], "prune": ["support", "--keep", "1"]}[verb]
         for more in ([], ["--json"]):
             done = await desk.run(verb, *rest, *more)
@@ -454,7 +555,7 @@ async def test_options_of_a_harness_are_checked_first(option: list[str], open_de
     async with open_desk("harnesses") as desk:
         done = await desk.run("ensure", desk.file(), "--dry-run", *option)
         assert done.status == 2
-        assert (option[1] if option[0] != "--timeout" else "timeout") in done.err
+        assert ("timeout" if option[0] == "--timeout" else "execution_role_arn= must be the ARN of a role") in done.err
         assert not desk.simulator.requests
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -118,7 +119,7 @@ def test_a_byte_order_mark_is_no_content(write: Write) -> None:
         ("a.yaml", f"{AGENT}tolls: []", "not tolls"),
         ("a.json", '{"name": "a", "system_prompt": "b", "tolls": 1}', "not tolls"),
         ("a.yaml", "name: support", "this one has no system_prompt"),
-        ("a.yaml", "name: 7\nsystem_prompt: Be kind.", "name= must be a non-empty text, not 7"),
+        ("a.yaml", "name: 7\nsystem_prompt: Be kind.", "name= must be a non-empty text, not a int"),
         ("a.yaml", "name: a\nsystem_prompt: b", "needs a model"),
         ("a.yaml", "name: a\nsystem_prompt: b\nmodel: c\nsettings: {model: d}", "settings= must not hold model"),
         ("a.yaml", "name: a\nsystem_prompt: b\nsettings: {since: 2026-01-01}", "settings=['since'] is a date"),
@@ -133,7 +134,7 @@ def test_a_byte_order_mark_is_no_content(write: Write) -> None:
         (
             "a.yaml",
             "name: a\nsystem_prompt: b\nenvironment: {runtimes: [{language: python, version: 3.12}]}",
-            "environment: the version of python must be letters, digits, '.', '+' or '-', not 3.12",
+            "environment: the version of python must be letters, digits, '.', '+' or '-', not a float; put it in",
         ),
         ("a.yaml", "name: a\nname: b", "the key 'name' is there 2 times"),
         ("a.json", '{"name": "a", "name": "b"}', "the key 'name' is there 2 times"),
@@ -141,7 +142,7 @@ def test_a_byte_order_mark_is_no_content(write: Write) -> None:
         ("a.yaml", "a: b\n---\nc: d", "it is not YAML: but found another document, line 2, column 1"),
         ("a.yaml", "a: !!python/name:os.system", "it is not YAML: could not determine a constructor"),
         ("a.yaml", "? {a: b}\n: c", "it is not YAML: found unhashable key"),
-        ("a.yaml", "a: 2026-99-99", "it is not YAML that can be used: month must be in 1..12"),
+        ("a.yaml", "a: 2026-99-99", "it is not YAML that can be used: a value is not what its form"),
         ("a.yaml", "a: \x01", "it is not YAML: special characters are not allowed"),
         ("a.yaml", "[" * 10_000, "it is not YAML that can be used"),
         (
@@ -168,6 +169,8 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, capsys: pytest.Capt
     assert refused(tmp_path / "no.yaml", capsys).endswith("cannot be read: No such file or directory")
     (tmp_path / "folder.yaml").mkdir()
     assert refused(tmp_path / "folder.yaml", capsys).endswith("cannot be read: Is a directory")
+    os.mkfifo(tmp_path / "pipe.yaml")  # nobody ever writes to it
+    assert refused(tmp_path / "pipe.yaml", capsys).endswith("cannot be read: it is no regular file")
 
 
 @pytest.mark.parametrize(
@@ -186,7 +189,23 @@ def test_an_environments_file_holds_an_environment_only(
 
 
 @pytest.mark.parametrize(
-    "content", ["name: a\ntoken: sesame\n\tbroken", "name: a\ntoken: 'sesame\n b: {", "token: sesame\ntolls: sesame"]
+    "content",
+    [
+        "name: a\ntoken: sesame\n\tbroken",
+        "name: a\ntoken: 'sesame\n b: {",
+        "token: sesame\ntolls: sesame",
+        "name: *sesame",
+        "name: !sesame a",
+        "name: !sesame!a b",
+        "name: !!int sesame",
+        "name: !!bool sesame",
+        "name: !!timestamp sesame",
+        "name: !!set [sesame]",
+        "name: [sesame]",
+        "name: a\nsystem_prompt: b\nmodel: [sesame]",
+        "name: a\nsystem_prompt: b\ntools: [{token: sesame}]",
+        "name: a\nsystem_prompt: b\nenvironment: {runtimes: [{token: sesame}]}",
+    ],
 )
 def test_an_error_shows_nothing_of_the_file_but_what_is_wrong(
     content: str, write: Write, capsys: pytest.CaptureFixture[str]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from managed_agents_actors import MemoryStore, SqliteStore
+from managed_agents_actors import SqliteStore, StoreError
 from managed_agents_actors._cli.store_file import open_store, store_path
 
 
@@ -41,5 +41,7 @@ async def test_folders_that_are_made_are_their_owners_only(tmp_path: Path) -> No
 
 async def test_nothing_is_made_to_be_read_only(tmp_path: Path) -> None:
     async with open_store(tmp_path / "state" / "store.db", only_read=True) as store:
-        assert isinstance(store, MemoryStore)
+        assert await store.items("") == {}
+        with pytest.raises(StoreError, match="opened to be read only"):
+            await store.put("key", 1)
     assert not any(tmp_path.glob("*"))  # noqa: ASYNC240 -- nobody else waits

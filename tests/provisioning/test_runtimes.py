@@ -158,3 +158,40 @@ def test_what_is_no_list_of_runtimes_is_refused(runtimes: Any) -> None:
         check_runtimes(runtimes)
     with pytest.raises(ConfigurationError):
         EnvironmentSpec(runtimes=runtimes)
+
+
+class Text(str):
+    """A text that shows itself as another one."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "x; rm -rf /"
+
+    def __format__(self, _spec: str) -> str:
+        return "x; rm -rf /"
+
+
+class Sly(Runtime):
+    """A runtime that checks nothing."""
+
+    def __post_init__(self) -> None:
+        pass
+
+
+def test_a_runtime_is_checked_again_whatever_it_was() -> None:
+    changed = Runtime("go", "1.22")
+    object.__setattr__(changed, "version", "1; rm -rf /")
+    for sly in (changed, Sly("go", "1; rm -rf /"), Sly("go; rm", "1"), Sly("go", "1", "apt")):  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError):
+            EnvironmentSpec(runtimes=[sly])
+    assert type(Runtime.of(Sly("go", "1.22"))) is Runtime
+
+
+def test_of_a_text_only_the_text_is_taken() -> None:
+    runtime = Runtime(Text("go"), Text("1.22"), Text("mise"))  # type: ignore[arg-type]
+    assert [type(each) for each in (runtime.language, runtime.version, runtime.via)] == [str, str, str]
+    found = EnvironmentSpec(runtimes=[runtime]).bootstrap
+    assert found is not None
+    assert "rm" not in found.script
+    assert "go@1.22" in found.script

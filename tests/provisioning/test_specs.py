@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from dataclasses import FrozenInstanceError
+import operator
+import pickle
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
 import pytest
@@ -20,6 +24,8 @@ from managed_agents_actors import (
     Runtime,
 )
 from managed_agents_actors.provisioning import Bootstrap
+from managed_agents_actors.provisioning._harness import check_role
+from managed_agents_actors.provisioning._wanted import wanted_agent, wanted_environment, wanted_harness
 
 TOOL: dict[str, Any] = {"name": "find", "description": "Finds.", "input_schema": {"type": "object", "properties": {}}}
 
@@ -41,6 +47,129 @@ def test_a_spec_keeps_copies() -> None:
         spec.name = "b"  # type: ignore[misc]
 
 
+def with_everything() -> AgentSpec:
+    return AgentSpec(
+        name="a",
+        system_prompt="s",
+        model={"id": "m", "speeds": [1, {"x": 2}]},
+        tools=[TOOL, {"type": "mcp", "configs": [{"name": "n"}]}],
+        settings={"metadata": {"a": "1"}, "mcp_servers": [{"url": "https://z.test"}]},
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda spec: spec.model.update(id="n"),
+        lambda spec: spec.model["speeds"].append(3),
+        lambda spec: spec.model["speeds"][1].update(x=3),
+        lambda spec: spec.tools[0].update(description="Other."),
+        lambda spec: spec.tools[0]["input_schema"]["properties"].update(q={}),
+        lambda spec: spec.tools[1]["configs"].clear(),
+        lambda spec: operator.setitem(spec.settings, "x", 1),
+        lambda spec: operator.setitem(spec.settings["metadata"], "a", "2"),
+        lambda spec: operator.setitem(spec.settings["mcp_servers"], 0, {}),
+        lambda spec: operator.delitem(spec.settings["mcp_servers"][0], "url"),
+    ],
+)
+def test_nobody_can_change_a_spec_at_any_depth(change: Callable[[AgentSpec], object]) -> None:
+    spec = with_everything()
+    with pytest.raises((TypeError, AttributeError)):
+        change(spec)
+    assert spec == with_everything()
+    assert spec.settings == with_everything().settings
+
+
+def test_nobody_can_change_an_environment_at_any_depth() -> None:
+    spec = EnvironmentSpec(config={"networking": {"allowed_hosts": ["z.test"]}})
+    with pytest.raises(TypeError):
+        spec.config["networking"]["type"] = "limited"
+    with pytest.raises(AttributeError):
+        spec.config["networking"]["allowed_hosts"].append("y.test")
+
+
+@pytest.mark.parametrize("remake", [copy.copy, copy.deepcopy, lambda spec: pickle.loads(pickle.dumps(spec)), replace])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        with_everything(),
+        AgentSpec(name="a", system_prompt="s"),
+        EnvironmentSpec(name="e", runtimes=[Runtime("go", "1")], config={"networking": {"allowed_hosts": ["z.test"]}}),
+    ],
+)
+def test_a_spec_can_be_copied_and_pickled(remake: Callable[[Any], Any], spec: Any) -> None:
+    made = remake(spec)
+    assert (made, made.name, hash(made)) == (spec, spec.name, hash(spec))
+    assert repr(made) == repr(spec)
+
+
+def test_what_goes_over_the_wire_is_json_again() -> None:
+    spec = with_everything()
+    where = EnvironmentSpec(config={"agentCoreRuntimeEnvironment": {"filesystemConfigurations": [{"a": 1}]}})
+    role = "arn:aws:iam::123456789012:role/Harness"
+    for body in (wanted_agent(spec).body, wanted_harness(spec, where, role).body, wanted_environment(where, "e").body):
+        assert json.loads(json.dumps(body)) == body
+    assert json.loads(json.dumps(where.wire_config)) == where.wire_config
+
+
+def test_settings_and_configuration_are_not_shown() -> None:
+    """They may hold what nobody else is to see."""
+    shown = repr(AgentSpec(name="a", system_prompt="s", settings={"token": "sesame"}))
+    shown += repr(EnvironmentSpec(name="a", config={"token": "sesame"}))
+    assert "sesame" not in shown
+    assert shown.count("name='a'") == 2
+
+
+SECRET = "sesame"
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [
+        (AgentSpec, {"name": {"x": SECRET}, "system_prompt": "s"}),
+        (AgentSpec, {"name": "a", "system_prompt": [SECRET]}),
+        (AgentSpec, {"name": "a", "system_prompt": "s", "model": [SECRET]}),
+        (AgentSpec, {"name": "a", "system_prompt": "s", "tools": [{"x": SECRET}]}),
+        (AgentSpec, {"name": "a", "system_prompt": "s", "tools": [{**TOOL, "x": SECRET}]}),
+        (AgentSpec, {"name": "a", "system_prompt": "s", "tools": [{**TOOL, "type": SECRET}]}),
+        (AgentSpec, {"name": "a", "system_prompt": "s", "tools": [{**TOOL, "name": [SECRET]}]}),
+        (AgentSpec, {"name": "a", "system_prompt": "s", "tools": [{"type": "custom", "name": SECRET}]}),
+        (AgentSpec, SECRET),
+        (EnvironmentSpec, {"config": SECRET}),
+        (EnvironmentSpec, {"runtimes": SECRET}),
+        (EnvironmentSpec, {"runtimes": [SECRET]}),
+        (EnvironmentSpec, {"runtimes": [{"language": "go", "version": "1", "token": SECRET}]}),
+        (EnvironmentSpec, {"runtimes": [{"language": f"{SECRET}!", "version": "1"}]}),
+        (EnvironmentSpec, {"runtimes": [{"language": "go", "version": f"{SECRET}!"}]}),
+        (EnvironmentSpec, {"runtimes": [{"language": "go", "version": "1", "via": SECRET}]}),
+    ],
+)
+def test_an_error_shows_no_value(kind: Any, given: Any) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        kind.of(given)
+    assert SECRET not in str(caught.value)
+
+
+def test_a_role_that_is_none_is_not_shown() -> None:
+    for role in (SECRET, [SECRET]):
+        with pytest.raises(ConfigurationError, match="must be the ARN of a role") as caught:
+            check_role(role)
+        assert SECRET not in str(caught.value)
+
+
+def test_what_is_no_handle_is_not_shown() -> None:
+    for kind in (AgentHandle, ClaudeHandle):
+        with pytest.raises(ConfigurationError, match=r"a dict with id \(a str\)") as caught:
+            kind.from_json({"id": SECRET})
+        assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("prune", [maa.prune_agents, maa.prune_environments, maa.prune_harnesses])
+async def test_to_prune_it_must_be_said_where_the_tags_are(prune: Callable[..., Any]) -> None:
+    with pytest.raises(TypeError, match="store"):
+        await prune(None, "support", keep=1)
+
+
 def test_tools_of_one_s_own_are_told_from_the_provider_s() -> None:
     spec = AgentSpec(name="a", system_prompt="s", tools=[TOOL, {"type": "agent_toolset_20260401"}])
     assert spec.tools == ({"type": "custom", **TOOL}, {"type": "agent_toolset_20260401"})
@@ -59,9 +188,13 @@ def test_tools_of_one_s_own_are_told_from_the_provider_s() -> None:
         ({"name": "a", "system_prompt": "s", "model": {"x": object()}}, "model="),
         ({"name": "a", "system_prompt": "s", "terminal_tool": ""}, "terminal_tool="),
         ({"name": "a", "system_prompt": "s", "tools": "find"}, "tools="),
-        ({"name": "a", "system_prompt": "s", "tools": [7]}, "tools="),
+        ({"name": "a", "system_prompt": "s", "tools": [7]}, r"tools\[0\] must be a mapping, not a int"),
         ({"name": "a", "system_prompt": "s", "tools": [{"name": "x"}]}, "a tool has an input_schema, or a type"),
-        ({"name": "a", "system_prompt": "s", "tools": [{"type": "custom"}]}, "has no name, description, input_schema"),
+        (
+            {"name": "a", "system_prompt": "s", "tools": [TOOL, {"type": "custom"}]},
+            r"tools\[1\] has no name, description, input_schema",
+        ),
+        ({"name": "a", "system_prompt": "s", "tools": [{**TOOL, "name": 7}]}, r"tools\[0\]\['name'\]= must be"),
         ({"name": "a", "system_prompt": "s", "tools": [{**TOOL, "strict": True}]}, "a tool of one's own"),
         ({"name": "a", "system_prompt": "s", "tools": [{**TOOL, "name": "bash"}]}, "built-in"),
         ({"name": "a", "system_prompt": "s", "settings": [1]}, "settings="),
@@ -183,3 +316,27 @@ def test_everything_is_at_the_front_door() -> None:
         assert name in maa.__all__
     with pytest.raises(AttributeError):
         _ = provisioning.nothing
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"name": "a\ud83d"},
+        {"system_prompt": "a\ud83d"},
+        {"terminal_tool": "\udc00"},
+        {"model": "m\ud83d"},
+        {"model": {"id": "\ud83d"}},
+        {"tools": [{"type": "web\ud83d"}]},
+        {"tools": [{"name": "a", "description": "\ud83d", "input_schema": {"type": "object"}}]},
+        {"settings": {"metadata": {"\ud83d": "x"}}},
+    ],
+)
+def test_half_a_surrogate_pair_is_refused_when_a_spec_is_made(given: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="half a surrogate pair"):
+        AgentSpec(**{"name": "a", "system_prompt": "s", "model": "m", **given})
+
+
+def test_half_a_surrogate_pair_is_refused_in_an_environment() -> None:
+    for given in ({"name": "\ud83d"}, {"config": {"type": "\ud83d"}}):
+        with pytest.raises(ConfigurationError, match="half a surrogate pair"):
+            EnvironmentSpec(**given)  # type: ignore[arg-type]

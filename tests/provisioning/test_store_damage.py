@@ -155,6 +155,56 @@ async def test_of_all_who_find_a_file_damaged_at_once_one_sets_it_aside_and_the_
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("name", ["notes.txt", "support.yaml", "letters"])
+async def test_a_file_that_never_was_a_store_is_left_as_it_is_with_nothing_beside_it(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    garbage(path)
+    before = contents(path)
+    with pytest.raises(StoreError, match=rf"{name} is no store and no database, and was left as it is"):
+        await look(path)
+    assert contents(path) == before
+
+
+async def test_a_link_with_a_stores_name_makes_no_store_of_where_it_leads(tmp_path: Path) -> None:
+    path, link = tmp_path / "notes.txt", tmp_path / "store.db"
+    garbage(path)
+    link.symlink_to(path)
+    with pytest.raises(StoreError, match="is no store and no database"):
+        await look(link)
+    assert contents(path).keys() == {"notes.txt", "store.db"}
+
+
+@pytest.mark.parametrize("name", ["store.DB", "store.sqlite", "store.sqlite3"])
+async def test_a_name_of_a_database_is_enough_to_be_set_aside(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    garbage(path)
+    with pytest.raises(StoreError, match="set aside"):
+        await look(path)
+    assert contents(path).keys() == {f"{name}.corrupt-1", f"{name}-lock"}
+
+
+@pytest.mark.parametrize("damage", [garbage, cut(300), lost_end])
+async def test_a_store_of_any_name_is_set_aside(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    """By the lock beside it it is known, or by how it begins."""
+    path = tmp_path / "provisioned"
+    await make(path)
+    damage(path)
+    if damage is not garbage:
+        path.with_name("provisioned-lock").unlink()
+    with pytest.raises(StoreError, match="set aside"):
+        await look(path)
+    assert contents(path).keys() >= {"provisioned.corrupt-1", "provisioned-lock"}
+    assert "provisioned" not in contents(path)
+
+
+async def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(StoreError, match="pipe: it is no regular file"):
+        await look(path)
+    assert [each.name for each in await trio.Path(tmp_path).iterdir()] == ["pipe"]
+
+
 async def test_damage_that_is_met_later_is_an_error_and_the_file_is_left(path: Path) -> None:
     await make(path)
     async with SqliteStore(path) as store:

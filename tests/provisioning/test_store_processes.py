@@ -50,7 +50,7 @@ async def write(path):
 async def open_damaged(path):
     for number in range(20):
         try:
-            async with SqliteStore(f"{path}{number}", busy_timeout=60) as store:
+            async with SqliteStore(f"{path}{number}.db", busy_timeout=60) as store:
                 await store.put(sys.argv[3], 1)
                 say("put")
         except StoreError as error:
@@ -131,7 +131,7 @@ def following(said: list[list[str]]) -> int:
 def test_pro_12_of_processes_that_find_a_file_damaged_one_sets_it_aside(path: Path) -> None:
     rounds = 20
     for number in range(rounds):
-        path.with_name(f"store.db{number}").write_bytes(b"garbage")
+        path.with_name(f"store.db{number}.db").write_bytes(b"garbage")
     names = ("one", "two", "three")
     with contextlib.ExitStack() as stack:
         competitors = [stack.enter_context(process(path, "open_damaged", name)) for name in names]
@@ -139,11 +139,11 @@ def test_pro_12_of_processes_that_find_a_file_damaged_one_sets_it_aside(path: Pa
             go(running)
         said = [finish(running) for running in competitors]
     for number, told_each in enumerate(zip(*said, strict=True)):
-        file = f"store.db{number}"
+        file = f"store.db{number}.db"
         [refused] = [line for line in told_each if line != "put"]
-        assert f"set aside, unchanged, as {path}{number}.corrupt-1:" in refused
+        assert f"set aside, unchanged, as {path}{number}.db.corrupt-1:" in refused
         assert path.with_name(f"{file}.corrupt-1").read_bytes() == b"garbage"
-        assert {each.name for each in path.parent.glob(f"{file}[!0-9]*")} == {f"{file}.corrupt-1", f"{file}-lock"}
+        assert {each.name for each in path.parent.glob(f"{file}?*")} == {f"{file}.corrupt-1", f"{file}-lock"}
         with raw(path.with_name(file)) as connection:
             keys = {bytes(key).decode() for (key,) in connection.execute("SELECT key FROM entries")}
         assert keys == {name for name, line in zip(names, told_each, strict=True) if line == "put"}

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import trio
 from trio.testing import MockClock
 
 import managed_agents_actors as maa
@@ -237,3 +238,57 @@ async def test_a_listing_shows_versions_the_newest_first(name: str, autojump_clo
         assert [version.digest for version in versions] == [handle.digest for handle in reversed(handles)]
         assert all(version.created_at.tzinfo is not None for version in versions)
         assert await kind.list("nothing") == []
+
+
+@KINDS
+@pytest.mark.parametrize("text", ["a\ud83d", "\ud83d", "a\nb", "a\x00", "\x1b[2J"])
+async def test_a_tag_and_a_base_can_be_written_down(name: str, text: str, autojump_clock: MockClock) -> None:
+    async with open_kind(name) as kind:
+        handle = await kind.ensure()
+        for base, tag in (("support", text), (text, "live")):
+            with pytest.raises(maa.ConfigurationError, match=r"half a surrogate pair|a control character"):
+                await kind.tag(base, tag, handle)
+            with pytest.raises(maa.ConfigurationError, match=r"half a surrogate pair|a control character"):
+                await kind.resolve(f"{base}:{tag}")
+        with pytest.raises(maa.ConfigurationError):
+            await kind.ensure(name=text)
+
+
+@KINDS
+async def test_what_could_not_be_tagged_is_not_made(name: str, autojump_clock: MockClock) -> None:
+    async with open_kind(name) as kind:
+        with pytest.raises(maa.ConfigurationError, match="a colon"):
+            await kind.ensure(name="sup:port")
+        assert kind.here.traffic == []
+
+
+async def test_a_harness_of_another_place_is_not_tagged_here(autojump_clock: MockClock) -> None:
+    async with open_kind("harness") as kind:
+        handle = await kind.ensure()
+        with pytest.raises(maa.ConfigurationError, match="account 210987654321"):
+            await kind.tag("support", "live", handle, execution_role_arn=OTHER_ACCOUNT)
+        async with kind.here.simulator.client(region="eu-west-1") as elsewhere:
+            with pytest.raises(maa.ConfigurationError, match="in eu-west-1"):
+                await maa.tag_harness(elsewhere, "support", "live", handle, execution_role_arn=ROLE, store=kind.store)
+        assert [key for key in await kind.entries if key.startswith("tag")] == []
+
+
+@KINDS
+async def test_tagging_waits_for_whoever_has_the_version(name: str, autojump_clock: MockClock) -> None:
+    """Between the two writings of a tag nobody prunes the version."""
+
+    class Slow(Failing):
+        async def put(self, key: str, value: Any) -> None:
+            await trio.sleep(1)
+            await super().put(key, value)
+
+    async with open_kind(name) as kind:
+        made = [await kind.ensure(content) for content in ("one", "two")]
+        kind.store = store = Slow()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(kind.tag, "support", "live", made[0])
+            await trio.sleep(0.5)  # the handle is being written, the tag is not yet
+            pruned = await kind.prune(1)
+        assert pruned.archived == ()
+        assert pruned.kept[made[0].name] == "tagged"
+        assert await kind.resolve("support:live", store=store) == made[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -122,8 +123,14 @@ async def test_pro_01_names_of_247_bytes_are_whole_and_248_are_refused(letter: s
             with pytest.raises(maa.ConfigurationError, match="248 bytes"):
                 await ensure(here.client, spec, name=long, store=here.store)  # type: ignore[arg-type]
             assert len(here.traffic) == sent
-        with pytest.raises(maa.ConfigurationError, match=r"environment has 25. bytes"):
-            await provision_claude(here, name=fits)
+        # The name that an environment takes from its agent is no reason to refuse the agent.
+        handle = await provision_claude(here, name=fits)
+        assert handle.agent.name == f"{fits}_{handle.agent.digest}"
+        assert re.fullmatch(rf"{letter}+_[0-9a-f]{{6}}_{handle.environment.digest}", handle.environment.name)
+        assert len(handle.environment.name.encode()) in range(256 - size + 1, 257)
+        sent = len(here.traffic)
+        with pytest.raises(maa.ConfigurationError, match="environment has 248 bytes"):
+            await provision_claude(here, environment=maa.EnvironmentSpec(name=long))
         assert len(here.traffic) == sent
 
 
@@ -179,10 +186,10 @@ async def test_pro_02_another_key_or_base_url_is_another_agent(autojump_clock: M
             sent = len(here.traffic)
             assert await provision_claude(here, client=other, store=store) == first
             assert made(here)[sent:] == ["GET /agents", "POST /environments", "GET /environments"]
-        assert len(await store.items("")) == 4
+        assert len(await store.items("resource/")) == 4
         async with here.simulator.client(base_url="http://elsewhere.test") as elsewhere:
             assert await provision_claude(here, client=elsewhere, store=store) == first
-        assert len(await store.items("")) == 6
+        assert len(await store.items("resource/")) == 6
 
 
 async def test_pro_02_a_named_account_outlives_its_key(autojump_clock: MockClock) -> None:

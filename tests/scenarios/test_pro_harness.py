@@ -237,3 +237,41 @@ async def test_pro_07_a_harness_on_another_page_is_not_gone(autojump_clock: Mock
         statuses = [each.status for each in seen if each.phase == "deleted"]
         assert statuses == ["DELETING", "DELETING", "DELETING", "not found"]
         assert (await here.harnesses())[handle.harness_id] == "READY"
+
+
+@pytest.mark.parametrize("after", [1, 12, 100])
+async def test_pro_05_one_that_its_maker_takes_back_is_made_again(after: float, autojump_clock: MockClock) -> None:
+    """Another process made it, and is cancelled while both wait for it."""
+    async with open_agentcore() as here, trio.open_nursery() as nursery:
+        old = await create(here)
+
+        async def take_back() -> None:
+            await trio.sleep(after)
+            await here.client.delete_harness(harnessId=old)
+
+        nursery.start_soon(take_back)
+        handle = await provision_harness(here, timeout=600)
+        assert handle.harness_id != old
+        assert await here.harnesses() == {handle.harness_id: "READY"}
+
+
+async def test_pro_05_one_that_goes_for_ever_ends_with_the_time(autojump_clock: MockClock) -> None:
+    async with open_agentcore(bend=bend_status("DELETING")) as here:
+        await create(here)
+        with pytest.raises(maa.ProvisioningError, match="within 60 s"):
+            await provision_harness(here, timeout=60)
+        assert trio.current_time() == 60
+        assert len(here.traffic) < 60
+
+
+async def test_pro_05_of_two_of_a_name_a_usable_one_is_taken(autojump_clock: MockClock) -> None:
+    def bend(line: str, code: int, body: Any) -> tuple[int, Any]:
+        for row in list(body.get("harnesses", ())) if line.startswith("GET") else ():
+            if row["harnessName"].startswith("support"):
+                failed = {**row, "harnessId": "failed", "arn": f"{row['arn']}x", "status": "CREATE_FAILED"}
+                body["harnesses"].insert(0, failed)
+        return code, body
+
+    async with open_agentcore(bend=bend, times={}) as here:
+        harness_id = await create(here)
+        assert (await provision_harness(here)).harness_id == harness_id

@@ -78,20 +78,23 @@ async def test_pro_09_teardown_may_be_done_twice(autojump_clock: MockClock) -> N
 
 
 @pytest.mark.parametrize("failing", [["archive_agent"], ["delete_environment", "archive_environment"]])
-async def test_pro_09_teardown_attempts_both_and_a_failed_one_keeps_the_cache(
+async def test_pro_09_teardown_attempts_both_and_a_refused_one_keeps_the_cache(
     failing: list[str], autojump_clock: MockClock
 ) -> None:
     faults = [Fault(on=operation, action=RefuseWith(403), nth="every") for operation in failing]
     async with open_claude(*faults) as here:
         handle = await provision_claude(here)
         entries = await here.store.items("")
+        refused = handle.agent if "archive_agent" in failing else handle.environment
         with pytest.raises(maa.ProvisioningError, match="try again") as caught:
             await maa.teardown(claude_managed_agents, handle, client=here.client, store=here.store)
         told = {name: caught.value.context[name] == "ok" for name in ("agent", "environment")}
         assert told == {"agent": "archive_agent" not in failing, "environment": "archive_agent" in failing}
         assert isinstance(caught.value.__cause__, maa.PermissionDeniedError)
         assert len(await here.agents()) + len(await here.environments()) == 1
-        assert await here.store.items("") == entries
+        assert await here.store.items("") == {
+            key: value for key, value in entries.items() if value == refused.to_json()
+        }
 
 
 async def test_pro_09_an_environment_that_cannot_be_deleted_is_archived(autojump_clock: MockClock) -> None:
@@ -112,10 +115,13 @@ async def test_pro_09_teardown_has_a_deadline(operation: str, autojump_clock: Mo
         assert trio.current_time() == 10
         told = sorted(caught.value.context[name] for name in ("agent", "environment"))
         assert told == ["it took longer than 10 s", "ok"]
-        assert len(await here.store.items("")) == 2
+        # Whether that one is there nobody knows: it is not offered.
+        assert await here.store.items("") == {}
+        await maa.teardown(claude_managed_agents, handle, client=here.client, store=here.store)
+        assert await here.agents() == await here.environments() == []
     async with open_agentcore(Fault(on="delete_harness", action=Delay(10_000))) as there:
         harness = await provision_harness(there)
         with pytest.raises(maa.ProvisioningError, match="longer than 10 s") as caught:
             await maa.teardown(bedrock_agent_core, harness, client=there.client, store=there.store, timeout=10)
         assert caught.value.context["elapsed"] == 10
-        assert len(await there.store.items("")) == 1
+        assert await there.store.items("") == {}
