@@ -227,6 +227,7 @@ async def test_a_deletion_that_finds_its_file_gone_has_what_it_wanted(autojump_c
     async with open_place(Fault(on="delete_file", action=RefuseWith(404))) as place:
         place.add("a")
         await place.store.delete("a")
+        assert [request.status for request in place.simulator.requests if request.method == "DELETE"] == [404]
 
 
 # --- put --------------------------------------------------------------------------------------------------------------

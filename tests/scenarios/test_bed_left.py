@@ -37,6 +37,26 @@ async def echo(name: str, input: dict[str, Any], context: maa.ToolContext) -> st
     return "r"
 
 
+@asynccontextmanager
+async def simulated(
+    agent: Any, handler: Any = echo, **options: Any
+) -> AsyncIterator[tuple[AgentCoreSimulator, maa.AgentCoreClient, maa.Session]]:
+    """A session of a simulated harness, by the id of 33 times "s"."""
+    async with (
+        open_agentcore_simulator(agent, transport="memory") as simulator,
+        simulator.client() as client,
+        maa.open_session(
+            bedrock_agent_core,
+            handler=handler,
+            client=client,
+            harness_arn=simulator.harness_arn,
+            runtime_session_id="s" * 33,
+            **options,
+        ) as session,
+    ):
+        yield simulator, client, session
+
+
 def slowly(*parts: Part) -> list[Part]:
     """A turn that says something at once, and goes on ten seconds later."""
     return [start(), txt("One moment."), Pause(10.0), *parts]
@@ -131,18 +151,7 @@ async def test_a_stream_that_broke_out_of_sight_is_named_when_the_harness_takes_
             await turn.call_tools(("echo", {}))
         await turn.say("Hi")
 
-    async with (
-        open_agentcore_simulator(agent, transport="memory") as simulator,
-        simulator.client() as client,
-        maa.open_session(
-            bedrock_agent_core,
-            handler=echo,
-            client=client,
-            harness_arn=simulator.harness_arn,
-            runtime_session_id="s" * 33,
-            idle_timeout=2.0,
-        ) as session,
-    ):
+    async with simulated(agent, idle_timeout=2.0) as (simulator, client, session):
         with pytest.raises(maa.StreamIdleTimeout):
             await session.ask("go")
         await trio.sleep(10)
@@ -352,17 +361,7 @@ async def test_a_call_that_is_left_to_others_beside_one_of_ours_ends_the_request
 
     toolbox = maa.Toolbox([known], unknown_tools="leave")
     script = [[call_tools(("echo", {}), ("strange", {})), say("never")], [say("Hi")]]
-    async with (
-        open_agentcore_simulator(script, transport="memory") as simulator,
-        simulator.client() as client,
-        maa.open_session(
-            bedrock_agent_core,
-            handler=toolbox,
-            client=client,
-            harness_arn=simulator.harness_arn,
-            runtime_session_id="s" * 33,
-        ) as session,
-    ):
+    async with simulated(script, toolbox) as (_, _, session):
         began = trio.current_time()
         result = await session.ask("go")
         assert result.terminal == "requires_action"
