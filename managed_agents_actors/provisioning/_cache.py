@@ -19,7 +19,7 @@ from ..telemetry import get_logger
 from ._progress import changed_nothing
 from ._store import MemoryStore, Store
 
-__all__ = ["Cache", "Entry", "flight", "key_of"]
+__all__ = ["Cache", "Entry", "flight", "key_of", "use_key"]
 
 # Seconds for one reading or writing, and for writing down all that a call made: a store that hangs is one that fails.
 STORE_SECONDS: Final = 5.0
@@ -54,6 +54,14 @@ class Entry(Protocol):
 
 
 E = TypeVar("E", bound=Entry)
+
+
+def use_key(noun: str, place: str, used_id: str, user_id: str = "") -> str:
+    """Where it is kept, as the user's handle, that one thing was provisioned with another: both are forgotten at once.
+
+    Without a user: what the keys of all users begin with.
+    """
+    return key_of("use", noun, place, used_id, user_id)
 
 
 def key_of(*parts: str) -> str:
@@ -134,20 +142,17 @@ class Cache:
             await self._store.delete_value(entry.to_json())
 
     @asynccontextmanager
-    async def forgotten(self, entry: Entry, *keys: str) -> AsyncIterator[None]:
+    async def forgotten(self, entry: Entry) -> AsyncIterator[None]:
         """Put away within this what a handle names: nobody is given it from now on.
 
         Only if it is certain that it is still there, because putting it away was refused or not even asked for, the
-        handle is remembered again.
-
-        Args:
-            entry: The handle.
-            *keys: Where it comes back, if it was there.
+        handle is remembered again, wherever it was: what it uses, too, is in use then.
 
         Raises:
             StoreError: The store failed, or takes too long; nothing was put away.
         """
-        were = [key for key in keys if await self.find(key, entry.name, type(entry)) == entry]
+        value = entry.to_json()
+        were = [key for key, kept in (await self.read_all("")).items() if kept == value]
         await self.forget(entry)
         try:
             yield

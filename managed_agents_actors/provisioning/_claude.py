@@ -27,7 +27,7 @@ from .._errors import (
 )
 from ..claude import ClaudeClient
 from ..telemetry import get_logger
-from ._cache import Cache, Entry, flight, key_of
+from ._cache import Cache, Entry, flight, use_key
 from ._handles import AgentHandle, ClaudeHandle, EnvironmentHandle
 from ._names import CLAUDE, fit
 from ._order import Order, Removal
@@ -44,7 +44,6 @@ H = TypeVar("H", AgentHandle, EnvironmentHandle)
 
 # What a resource may answer that cannot be put away this way, or not any more.
 REFUSALS = (ConflictError, InvalidRequestError, PermissionDeniedError)
-
 
 TERMINATED = "terminated"
 
@@ -74,17 +73,12 @@ async def provision_claude(client: ClaudeClient, order: Order) -> ClaudeHandle:
         obtain = functools.partial(_obtain, client, cache=cache, course=course, rollback=rollback, verify=order.verify)
         found, agent_is_kept = await obtain(agent, keys[0])
         where, environment_is_kept = await obtain(environment, keys[1])
-        use = _use_key(place, where.id, found.id)
+        use = use_key(ENVIRONMENTS.noun, place, where.id, found.id)
         use_is_kept = await cache.find(use, found.name, AgentHandle) == found
         made: dict[str, Entry] = {keys[0]: found, keys[1]: where, use: found}
         is_kept = {keys[0]: agent_is_kept, keys[1]: environment_is_kept, use: use_is_kept}
         await cache.commit({key: entry for key, entry in made.items() if not is_kept[key]})
     return ClaudeHandle(agent=found, environment=replace(where, bootstrap=spec.bootstrap))
-
-
-def _use_key(place: str, environment_id: str, agent_id: str) -> str:
-    """Where a store keeps that an agent was provisioned with an environment: the agent's handle, so both go at once."""
-    return key_of("use", ENVIRONMENTS.noun, place, environment_id, agent_id)
 
 
 async def _obtain(
@@ -268,10 +262,10 @@ async def _put_away(client: ClaudeClient, handle: ClaudeHandle, cache: Cache, se
     """Put both away, while nobody is given them; what uses the environment is read before anything is done."""
     place = await client.account_digest()
     keys = AGENTS.key_for(place, handle.agent), ENVIRONMENTS.key_for(place, handle.environment)
-    own = _use_key(place, handle.environment_id, handle.agent_id)
+    own = use_key(ENVIRONMENTS.noun, place, handle.environment_id, handle.agent_id)
 
     async def put_agent_away() -> None:
-        async with cache.forgotten(handle.agent, keys[0], own):
+        async with cache.forgotten(handle.agent):
             await archive(client, AGENTS, handle.agent_id)
 
     async def put_environment_away() -> None:
@@ -279,12 +273,12 @@ async def _put_away(client: ClaudeClient, handle: ClaudeHandle, cache: Cache, se
         if use is not None:
             get_logger().info("provisioning_environment_kept", id=handle.environment_id, used_by=use)
             return
-        async with cache.forgotten(handle.environment, keys[1]):
+        async with cache.forgotten(handle.environment):
             await _remove_environment(client, handle.environment_id)
 
     # In the order in which they are provisioned.
     async with flight(keys[0]), flight(keys[1]):
-        others = set(await cache.read_all(_use_key(place, handle.environment_id, ""))) - {own}
+        others = set(await cache.read_all(use_key(ENVIRONMENTS.noun, place, handle.environment_id))) - {own}
         async with trio.open_nursery() as nursery:
             nursery.start_soon(settle, "agent", put_agent_away)
             nursery.start_soon(settle, "environment", put_environment_away)

@@ -136,8 +136,9 @@ async def prune_environments(
 ) -> Pruned:
     """Archive the versions of a base that nobody needs, the oldest first.
 
-    Kept are the newest, those with a tag, and those in use by a session that has not terminated. If the tags cannot be
-    read, nothing is archived. An archived environment never comes back, and keeps its name.
+    Kept are the newest, those with a tag, and those in use: by a session that has not terminated, or by an agent that
+    was provisioned with it, as the store says. If the tags cannot be read, nothing is archived. An archived environment
+    never comes back, and keeps its name.
 
     Args:
         client: The client.

@@ -255,7 +255,7 @@ async def teardown_harness(client: AgentCoreClient, removal: Removal) -> None:
     key = HARNESSES.key_for(place_of(client, account_of(handle.harness_arn)), handle)
     try:
         with trio.fail_after(removal.timeout):
-            async with flight(key), removal.cache.forgotten(handle, key):
+            async with flight(key), removal.cache.forgotten(handle):
                 await delete(client, handle.harness_id)
     except (APIError, TransportError, trio.TooSlowError) as error:
         told = f"{type(error).__name__}: {error}"

@@ -14,7 +14,7 @@ from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from .._errors import ConfigurationError, ManagedAgentsError, ProvisioningError, StoreError
 from ..telemetry import get_logger
-from ._cache import Cache, Entry, flight
+from ._cache import Cache, Entry, flight, use_key
 from ._tags import tags_of
 from ._wanted import Kind
 
@@ -149,7 +149,7 @@ async def prune(shelf: Shelf[H], base: str, keep: int, cache: Cache, *, dry_run:
             kept.setdefault(found.handle.name, "tagged")
         else:
             idle.append(found)
-    used = await shelf.used(idle)
+    used = await _used(shelf, idle, cache)
     kept.update((found.handle.name, "in use") for found in idle if found.id in used)
     archived: list[str] = []
     away: set[str] = set()
@@ -179,11 +179,20 @@ async def _put_away(shelf: Shelf[H], base: str, found: Found[H], cache: Cache) -
     async with flight(key):
         if found.digest in await _tagged(shelf.kind, base, cache):
             return "tagged"
-        if found.id in await shelf.used([found]):
+        if found.id in await _used(shelf, [found], cache):
             return "in use"
-        async with cache.forgotten(found.handle, key):
+        async with cache.forgotten(found.handle):
             await shelf.put_away(found)
         return None
+
+
+async def _used(shelf: Shelf[H], versions: Sequence[Found[H]], cache: Cache) -> Collection[str]:
+    """Find out which are in use, at the provider or by what was provisioned with them."""
+    used = set(await shelf.used(versions))
+    for found in versions:
+        if await cache.read_all(use_key(shelf.kind.noun, found.place, found.id)):
+            used.add(found.id)
+    return used
 
 
 async def _tell_of_late_tags(kind: Kind[Any], base: str, away: Collection[str], cache: Cache) -> None:

@@ -182,3 +182,32 @@ async def test_what_was_not_remembered_is_not_remembered_again(autojump_clock: M
         with pytest.raises(maa.ProvisioningError):
             await put_away(here, handle, store=elsewhere)
         assert await elsewhere.items("") == {}
+
+
+async def test_an_agent_that_could_not_be_archived_still_uses_its_environment(autojump_clock: MockClock) -> None:
+    async with open_claude(Fault(on="archive_agent", action=RefuseWith(403), nth=1)) as here:
+        one = await provision_claude(here)
+        await trio.sleep(1)
+        await maa.ensure_agent(here.client, OTHER, store=here.store)
+        other = await provision_claude(here, OTHER, name="other", environment={"name": one.environment.name[:-9]})
+        assert other.environment_id == one.environment_id
+        with pytest.raises(maa.ProvisioningError):
+            await maa.prune_agents(here.client, "support", keep=1, store=here.store)
+        await put_away(here, other)
+        assert [row["id"] for row in await here.environments()] == [one.environment_id]
+
+
+async def test_an_environment_that_an_agent_was_provisioned_with_is_not_pruned(autojump_clock: MockClock) -> None:
+    async with open_claude() as here:
+        box = {"name": "box", "config": {"type": "cloud"}}
+        handle = await provision_claude(here, environment=box)
+        await trio.sleep(1)
+        newer = await maa.ensure_environment(here.client, {**box, "description": "newer"}, store=here.store)
+        for dry_run in (True, False):
+            pruned = await maa.prune_environments(here.client, "box", keep=1, store=here.store, dry_run=dry_run)
+            assert (pruned.archived, dict(pruned.kept)) == (
+                (),
+                {newer.name: "newest", handle.environment.name: "in use"},
+            )
+        await put_away(here, handle)
+        assert [row["id"] for row in await here.environments()] == [newer.id]
