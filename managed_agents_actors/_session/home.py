@@ -177,12 +177,18 @@ class Home:
         return self._connection
 
     async def _keep_connection(self, *, task_status: trio.TaskStatus[Any]) -> None:
-        async with self.options.provider.open_connection(self.options.provider_options) as connection:
-            task_status.started(connection)
-            await trio.lowlevel.checkpoint()  # whoever asked for it may have been cancelled, and waits for its end
-            with trio.CancelScope(shield=True):  # a session that is cancelled is left through it, which is bounded
-                await self._has_left.wait()
-            self._connection = None
+        with trio.CancelScope() as scope:
+            async with self.options.provider.open_connection(self.options.provider_options) as connection:
+                task_status.started(connection)
+                await trio.lowlevel.checkpoint()  # whoever asked for it may have been cancelled, and waits for its end
+                # A session that is cancelled is left through its connection, which is bounded. The shield is around
+                # that, so that whatever fails within still ends it.
+                scope.shield = True
+                try:
+                    await self._has_left.wait()
+                finally:
+                    scope.shield = False
+                    self._connection = None
 
     def renew(self) -> None:
         """Make ready for an actor that takes the place of one that has ended.

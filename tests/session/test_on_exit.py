@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -225,3 +227,42 @@ async def test_it_must_be_a_way_to_leave(simulate: Any, autojump_clock: MockCloc
         with pytest.raises(maa.ConfigurationError, match="on_exit="):
             await maa.run_session(claude_managed_agents, handler=_tool, on_exit="burn", **place.options)
         assert place.simulator.requests == ()
+
+
+# --- a connection that fails ------------------------------------------------------------------------------------------
+
+
+class Failing:
+    """A provider whose connections have something of their own going on, which fails after a second."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(claude_managed_agents, name)
+
+    @asynccontextmanager
+    async def open_connection(self, options: Any) -> AsyncIterator[Any]:
+        async with claude_managed_agents.open_connection(options) as connection, trio.open_nursery() as nursery:
+            nursery.start_soon(self._fail)
+            yield connection
+
+    async def _fail(self) -> None:
+        await trio.sleep(1)
+        raise ZeroDivisionError
+
+
+async def test_what_fails_within_a_connection_ends_its_run_at_once(simulate: Any, autojump_clock: MockClock) -> None:
+    provider: Any = Failing()
+    async with simulate([wait(100), say("late")]) as place:
+        with pytest.raises(ZeroDivisionError):
+            await maa.run_session(provider, handler=_tool, prompt="Hi", **place.options)
+        assert trio.current_time() == pytest.approx(1, abs=0.1)
+
+
+async def test_what_fails_within_a_connection_ends_its_session_at_once(
+    simulate: Any, autojump_clock: MockClock
+) -> None:
+    provider: Any = Failing()
+    async with simulate([wait(100), say("late")]) as place:
+        with pytest.RaisesGroup(ZeroDivisionError, maa.ActorGone, flatten_subgroups=True):
+            async with maa.open_session(provider, handler=_tool, **place.options) as session:
+                await session.ask("Hi")
+        assert trio.current_time() == pytest.approx(1, abs=0.1)
