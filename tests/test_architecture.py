@@ -53,7 +53,10 @@ THIRD_PARTY: dict[str, set[str] | None] = {
     "h11": {"_http", "testing"},
 }
 # The extras: imported inside functions only.
-LAZY = {"pydantic", "docstring_parser", "yaml"}
+LAZY = {"pydantic", "docstring_parser", "yaml", "opentelemetry"}
+# What modules are called that are nothing without an extra: they import it like any other package, and are themselves
+# imported inside functions only.
+NEEDS = {"telemetry._otel_": "opentelemetry"}
 
 # The only modules of the standard library that the pure core may know: none of them can do I/O, tell time or draw.
 PURE_MODULES = {"__future__", "binascii", "collections", "copy", "dataclasses", "enum", "functools", "hashlib"}
@@ -170,6 +173,7 @@ def third_party_packages_stay_in_their_rooms(modules: list[Module]) -> list[str]
                 continue
             rooms = THIRD_PARTY.get(package, set())
             at_home = rooms is None or module.room in rooms or (package in LAZY and imported.nested)
+            at_home = at_home or needed_by(module.name) == package
             if (
                 not (at_home or (package in LAZY and imported.typing_only))
                 or module.room == "_protocol"
@@ -177,6 +181,21 @@ def third_party_packages_stay_in_their_rooms(modules: list[Module]) -> list[str]
             ):
                 found.append(f"{module.name} imports {imported.target}")
     return found
+
+
+def needed_by(name: str) -> str | None:
+    """The extra that a module of this name needs."""
+    return next((extra for prefix, extra in NEEDS.items() if name.startswith(prefix)), None)
+
+
+def what_needs_an_extra_is_imported_lazily(modules: list[Module]) -> list[str]:
+    return [
+        f"{module.name} imports {imported.target}"
+        for module in modules
+        for imported in module.imports
+        if (extra := needed_by(imported.target.removeprefix("."))) and extra != needed_by(module.name)
+        if not (imported.nested or imported.typing_only)
+    ]
 
 
 def the_protocol_is_pure(modules: list[Module]) -> list[str]:
@@ -220,6 +239,7 @@ LAWS: list[Law] = [
     rooms_import_only_from_below,
     only_the_command_line_imports_testing,
     third_party_packages_stay_in_their_rooms,
+    what_needs_an_extra_is_imported_lazily,
     the_protocol_is_pure,
     there_are_no_cycles,
 ]
@@ -257,6 +277,20 @@ VIOLATIONS: list[tuple[Law, str, str, str]] = [
     (third_party_packages_stay_in_their_rooms, "_session/a.py", "import pydantic", "_session.a imports pydantic"),
     (third_party_packages_stay_in_their_rooms, "_protocol/a.py", "import trio", "_protocol.a imports trio"),
     (third_party_packages_stay_in_their_rooms, "actors/a.py", "import structlog", "actors.a imports structlog"),
+    (third_party_packages_stay_in_their_rooms, "telemetry/a.py", "import opentelemetry", "telemetry.a imports opent"),
+    (third_party_packages_stay_in_their_rooms, "telemetry/_otel_a.py", "import yaml", "telemetry._otel_a imports yaml"),
+    (
+        what_needs_an_extra_is_imported_lazily,
+        "telemetry/__init__.py",
+        "from . import _otel_ok",
+        "telemetry imports .telemetry._otel_ok",
+    ),
+    (
+        what_needs_an_extra_is_imported_lazily,
+        "host/a.py",
+        "from ..telemetry._otel_ok import x",
+        "host.a imports .telemetry._otel_ok",
+    ),
     (the_protocol_is_pure, "_protocol/a.py", "def f():\n import time", "_protocol.a imports time"),
     (the_protocol_is_pure, "_protocol/a.py", "from pathlib import Path", "_protocol.a imports pathlib"),
     (the_protocol_is_pure, "_protocol/a.py", "import urllib.request", "_protocol.a imports urllib.request"),
@@ -279,6 +313,10 @@ SOUND = {
     "_session/ok.py": "def f():\n import pydantic\n from ..actors.ok import x",
     "actors/ok.py": "import trio\nfrom .._errors import x",
     "claude/__init__.py": "",
+    "telemetry/__init__.py": "",
+    "telemetry/door.py": "def f():\n from ._otel_ok import x",
+    "telemetry/_otel_ok.py": "from opentelemetry import trace\nfrom ._otel_other import x",
+    "telemetry/_otel_other.py": "import opentelemetry.context",
     "testing/__init__.py": "",
     "testing/a.py": "import h11\nfrom .._session.ok import x",
     "_cli/ok.py": "from ..testing import x",
@@ -311,4 +349,4 @@ def test_importing_the_library_does_not_import_what_it_may_never_need() -> None:
     loaded = set(run.stdout.split())
     assert PACKAGE in loaded
     assert not loaded & {"botocore", "boto3", "pydantic", "docstring_parser", "aiohttp", f"{PACKAGE}.testing"}
-    assert not loaded & {"anyio._backends._asyncio", "anthropic", "pytest", "yaml"}
+    assert not loaded & {"anyio._backends._asyncio", "anthropic", "pytest", "yaml", "opentelemetry"}

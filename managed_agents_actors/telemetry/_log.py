@@ -1,73 +1,127 @@
-"""The library's logger: structlog as the application configured it, else a standard logger that is silent by default.
+"""The library's log: structlog as the application configured it, else a standard logger that is silent by default.
 
-An unconfigured structlog would print to the application's standard output; a library must not. Logging never fails
-its caller: a sink that raises loses its line. No line holds a secret; what a tool raised is told with its traceback.
+An unconfigured structlog would print to the application's standard output; a library must not. Where a line goes is
+found out when it is written, as applications configure their logging after they import their libraries. Logging never
+fails its caller: a sink that raises loses its line. Every value of a line is redacted; a traceback is handed over as it
+is, for the application to render.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, final
+from typing import Any, Final, final
 
 import structlog
 
-LOGGER_NAME = "managed_agents_actors"
+from ._redaction import redact
+from ._scope import current_scope
 
-logging.getLogger(LOGGER_NAME).addHandler(logging.NullHandler())
+LOGGER_NAME: Final = "managed_agents_actors"
+
+LEVELS: Final[Mapping[str, int]] = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+# What a standard record of ours has beside its message: the event and the values of the line, for formatters that
+# render them in their own way.
+RECORD_VALUES: Final = "managed_agents"
+
+# Names that mean something to a method of a logger, to a processor of lines, or to a standard record. Under one of
+# them, a tag of the application's would cost the line, or be lost.
+TAKEN: Final = frozenset(
+    {"self", "event", "method_name", "positional_args", "level", "logger", "timestamp", "message", "asctime"}
+    | {"exception", "stack", "stacklevel", "extra", "_record", "_from_structlog"}
+    | set(vars(logging.makeLogRecord({})))
+)
+
+_standard_logger = logging.getLogger(LOGGER_NAME)
+_standard_logger.addHandler(logging.NullHandler())
+_render = structlog.processors.KeyValueRenderer(key_order=["event"])
 
 
 @final
 class Log:
-    """A logger with values bound to every line, one event per line."""
+    """A logger with values bound to every line, the tags of the present task among them; one event per line.
 
-    __slots__ = ("_logger",)
+    A value named ``exc_info`` is an exception whose traceback goes with the line.
+    """
 
-    def __init__(self, logger: Any) -> None:
-        self._logger = logger
+    __slots__ = ("_bound",)
 
-    def bind(self, **values: Any) -> Log:
+    def __init__(self, bound: Mapping[str, Any]) -> None:
+        self._bound = bound
+
+    def bind(self, /, **values: Any) -> Log:
         """Give a logger with more values bound."""
-        return Log(self._logger.bind(**values))
+        return Log({**self._bound, **values})
 
-    def debug(self, event: str, **values: Any) -> None:
+    def debug(self, event: str, /, **values: Any) -> None:
         """Tell of a step on the way, of interest to whoever looks for what holds something up."""
         self._tell("debug", event, values)
 
-    def info(self, event: str, **values: Any) -> None:
+    def info(self, event: str, /, **values: Any) -> None:
         """Tell of something that happened as it should, or that was dealt with."""
         self._tell("info", event, values)
 
-    def warning(self, event: str, **values: Any) -> None:
+    def warning(self, event: str, /, **values: Any) -> None:
         """Tell of a failure of the application's own code that the session lives with."""
         self._tell("warning", event, values)
 
-    def error(self, event: str, **values: Any) -> None:
+    def error(self, event: str, /, **values: Any) -> None:
         """Tell of a failure that ended something."""
         self._tell("error", event, values)
 
     def _tell(self, level: str, event: str, values: dict[str, Any]) -> None:
-        with suppress(Exception):  # a closed stream or a broken processor must not end a session
-            getattr(self._logger, level)(event, **values)
+        error = values.pop("exc_info", None)
+        write(level, event, lambda: {**current_scope().tags, **self._bound, **values}, error)
 
 
 def get_logger(**bound: Any) -> Log:
-    """Give a logger with these values bound to every line: structlog's own if the application has configured it."""
-    if structlog.is_configured():
-        return Log(structlog.get_logger(LOGGER_NAME).bind(**bound))
-    return Log(
-        structlog.wrap_logger(
-            logging.getLogger(LOGGER_NAME),
-            processors=[structlog.stdlib.filter_by_level, _to_standard_logging],
-            wrapper_class=structlog.stdlib.BoundLogger,
-        ).bind(**bound)
-    )
+    """Give a logger with these values bound to every line; it may be kept, whatever is configured later."""
+    return Log(bound)
 
 
-_render = structlog.processors.KeyValueRenderer(key_order=["event"])
+def write(level: str, event: str, values: Callable[[], Mapping[str, Any]], error: BaseException | None = None) -> None:
+    """Write a line, if lines of its level go anywhere; only then are its values asked for. It never raises.
+
+    Args:
+        level: One of :data:`LEVELS`.
+        event: What has happened.
+        values: Gives what the line says of it.
+        error: What goes with the line as a traceback.
+    """
+    with suppress(Exception):  # a closed stream or a broken processor must not end a session
+        if structlog.is_configured():
+            logger = structlog.get_logger(LOGGER_NAME).bind()
+            if _is_enabled(logger, LEVELS[level]):
+                with_error = {} if error is None else {"exc_info": error}
+                getattr(logger, level)(event, **_sayable(values()), **with_error)
+        elif _standard_logger.isEnabledFor(LEVELS[level]):
+            line = {"event": event, **_sayable(values())}
+            text = _render(None, level, line.copy())  # it takes the event out of what it is given
+            _standard_logger.log(LEVELS[level], text, exc_info=error, extra={RECORD_VALUES: line})
 
 
-def _to_standard_logging(logger: Any, method: str, line: Any) -> tuple[tuple[Any], dict[str, Any]]:
-    """Leave the traceback to the standard logger, which formats it as the application wants."""
-    exc_info = line.pop("exc_info", None)
-    return (_render(logger, method, line),), {"exc_info": exc_info}
+def _is_enabled(logger: Any, level: int) -> bool:
+    """Whether lines of a level go anywhere, as far as a logger of structlog's can tell."""
+    for name in ("is_enabled_for", "isEnabledFor"):
+        # Asked of the class: the generic logger makes a line of every method that it does not have.
+        if hasattr(type(logger), name):
+            with suppress(AttributeError):  # it asks what it wraps, which need not be a standard logger
+                return bool(getattr(logger, name)(level))
+    return True
+
+
+def _sayable(values: Mapping[str, Any]) -> dict[str, Any]:
+    shown: dict[str, Any] = redact({_free(str(name)): value for name, value in values.items()})
+    return shown
+
+
+def _free(name: str) -> str:
+    """A name that costs no line, and starts no new one."""
+    return f"{name}_" if name in TAKEN else name if name.isprintable() else ascii(name)[1:-1]

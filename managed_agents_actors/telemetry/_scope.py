@@ -1,0 +1,53 @@
+"""Where the present task stands: the tags that everything told from here carries, and the span that it happens in.
+
+A scope follows the task that starts another one, as every context variable does: what a session's tasks tell is told
+with its tags, however deep in the library, or in a tool, it happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import Any, Final, final
+
+__all__ = ["NO_TAGS", "Scope", "current_scope", "standing"]
+
+NO_TAGS: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+@final
+class Scope:
+    """Tags, and a span. Only its owner changes it, and with it what all tasks tell that stand there.
+
+    Attributes:
+        tags: What every event told in it carries, unless the event itself says otherwise.
+        span_id: The span in which it happens; ``None`` outside of any.
+    """
+
+    __slots__ = ("span_id", "tags")
+
+    def __init__(self, tags: Mapping[str, Any] = NO_TAGS, span_id: int | None = None) -> None:
+        self.tags = tags
+        self.span_id = span_id
+
+
+_NOWHERE: Final = Scope()
+_scope: ContextVar[Scope] = ContextVar("managed_agents_actors.telemetry_scope", default=_NOWHERE)
+
+
+def current_scope() -> Scope:
+    """Give the scope of the present task."""
+    return _scope.get()
+
+
+@contextmanager
+def standing(scope: Scope) -> Iterator[None]:
+    """Let the present task, and the tasks that it starts, stand there for as long as the block lasts."""
+    token = _scope.set(scope)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # a generator may be left in another context, which ends by itself
+            _scope.reset(token)
