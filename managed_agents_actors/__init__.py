@@ -68,6 +68,7 @@ from ._session.handle import Session
 from ._session.handlers import Handler, with_policy
 from ._session.journal import Journal, JournalEntry, MemoryJournal
 from ._session.run import open_session, run_session, run_to_completion, start_session
+from ._session.statistics import Latency, SupervisorStatistics
 from ._session.supervisor import Supervisor, open_supervisor, run_supervisor
 from ._session.toolbox import Toolbox, tool
 from .actors import ChildSpec
@@ -134,6 +135,7 @@ __all__ = [
     "Journal",
     "JournalEntry",
     "JournalError",
+    "Latency",
     "MailboxFull",
     "ManagedAgentsError",
     "MaxTurnsExceeded",
@@ -166,6 +168,7 @@ __all__ = [
     "StreamIdleTimeout",
     "StreamLost",
     "Supervisor",
+    "SupervisorStatistics",
     "Terminal",
     "ToolContext",
     "ToolError",

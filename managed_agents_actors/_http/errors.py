@@ -116,6 +116,12 @@ class Failure:
     aged: bool = False
 
 
+def request_id_of(headers: Mapping[str, str], secrets: Sequence[str]) -> str | None:
+    """Give the server's own name for a request, if it tells one; a server may name it by anything."""
+    told = headers.get("request-id") or headers.get("x-amzn-requestid")
+    return _told(told, secrets) if told else None
+
+
 def status_failure(status: int, headers: Mapping[str, str], raw: bytes, *, secrets: Sequence[str] = ()) -> Failure:
     """Translate a response that is not a success.
 
@@ -133,12 +139,11 @@ def status_failure(status: int, headers: Mapping[str, str], raw: bytes, *, secre
             f" to {redact(headers['location'], secrets)}" if 300 <= status < 400 and "location" in headers else ""
         )
         message = f"HTTP {status}{location} with no message"
-    request_id = headers.get("request-id") or headers.get("x-amzn-requestid") or ""
     error = _class_of(status, type_)(
         _bounded(message),
         status=status,
         type=type_ or "api_error",
-        request_id=_told(request_id, secrets) or _request_id(body),
+        request_id=request_id_of(headers, secrets) or _request_id(body),
         retry_after=_retry_after(headers),
         body=body,
     )
@@ -183,7 +188,7 @@ def stream_exception(
 
 
 def transport_failure(exc: httpx.HTTPError, what: str, *, secrets: Sequence[str] = ()) -> Failure:
-    """Translate what httpx raised while ``what`` was requested, with the original as cause."""
+    """Translate what httpx raised while ``what`` was requested; it is the cause, unless it quotes a secret."""
     text = f"{what} failed: {_told(str(exc), secrets) or type(exc).__name__}"
     error: TransportError
     if isinstance(exc, _NOT_SENT):
@@ -192,16 +197,16 @@ def transport_failure(exc: httpx.HTTPError, what: str, *, secrets: Sequence[str]
         error = TruncatedStream(text) if "without sending complete" in str(exc) else ProtocolError(text)
     else:
         error = TransportError(text)
-    error.__cause__ = exc
+    error.__cause__ = _cause(exc, secrets)
     return Failure(error)
 
 
 def stream_failure(exc: httpx.HTTPError, what: str, *, secrets: Sequence[str] = ()) -> Failure:
-    """Translate what httpx raised while an accepted event stream was read, with the original as cause."""
+    """Translate what httpx raised while an event stream was read; it is the cause, unless it quotes a secret."""
     silent = isinstance(exc, httpx.TimeoutException)
     told = _told(str(exc), secrets) or type(exc).__name__
     error = StreamIdleTimeout(f"{what}: {told}") if silent else StreamLost(f"{what} broke off: {told}")
-    error.__cause__ = exc
+    error.__cause__ = _cause(exc, secrets)
     return Failure(error)
 
 
@@ -290,6 +295,16 @@ def _decoded(text: str, secrets: Sequence[str]) -> Any:
         return redacted(decode_json(text), secrets)
     except ValueError:
         return _told(text.strip(), secrets) or None
+
+
+def _cause(exc: BaseException, secrets: Sequence[str]) -> BaseException | None:
+    """The exception, unless it or what has caused it quotes a secret: tracebacks show causes as they are."""
+    each: BaseException | None = exc
+    while each is not None:
+        if redact(str(each), secrets) != str(each):
+            return None
+        each = each.__cause__ or each.__context__
+    return exc
 
 
 def _told(text: str, secrets: Sequence[str]) -> str:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, TypeAlias
 
 import trio
 
 from .._errors import APIError, TransportError
+from ..telemetry._bus import emit, is_heard
+from ..telemetry._spans import current_time
 
 __all__ = ["Event", "EventChannel", "Source", "StreamEnd"]
 
@@ -34,11 +36,18 @@ class EventChannel(trio.abc.ReceiveChannel[Event]):
     """The events of one connection, as dictionaries, in the order the server sent them.
 
     It ends once: with ``trio.EndOfChannel`` when the server closed it cleanly, or with an error, after all the events
-    that came before it.
+    that came before it. Its beginning, its events and its end are told on the event bus.
+
+    Args:
+        source: Where the bytes come from.
+        about: What is told of it.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, about: Mapping[str, Any]) -> None:
         self._source = source
+        self._about = about
+        self._began = current_time()
+        self._count = 0
         self._ready: deque[Event] = deque()
         self._failure: StreamEnd | None = None
         self._ended = False
@@ -48,6 +57,10 @@ class EventChannel(trio.abc.ReceiveChannel[Event]):
     @abstractmethod
     def _decode(self, chunk: bytes) -> Iterable[Event | StreamEnd]:
         """The events that these bytes complete; an error ends the stream."""
+
+    @abstractmethod
+    def _usage(self, event: Event) -> Mapping[str, Any] | None:
+        """The tokens that an event says were spent, by the names that ours have; ``None`` if it says nothing of it."""
 
     @abstractmethod
     def _at_end(self) -> StreamEnd | None:
@@ -108,20 +121,36 @@ class EventChannel(trio.abc.ReceiveChannel[Event]):
             raise trio.EndOfChannel
         try:
             chunk = await self._source.receive()
-        except TransportError:
-            self._ended = True
+        except TransportError as error:
+            self._end(error)
             raise
         if chunk:
             self._take(self._decode(chunk))
         else:
-            self._ended = True
             self._failure = self._at_end()
+            self._end(self._failure)
 
     def _take(self, items: Iterable[Event | StreamEnd]) -> None:
+        is_heard_of = is_heard("managed_agents.stream.event")
         for item in items:
-            if isinstance(item, dict):
-                self._ready.append(item)
-                continue
-            self._failure = item
-            self._ended = True
-            return
+            if not isinstance(item, dict):
+                self._failure = item
+                self._end(item)
+                return
+            self._ready.append(item)
+            self._count += 1
+            if is_heard_of:
+                usage = self._usage(item)
+                counts = {name: n for name, n in (usage or {}).items() if isinstance(n, int)}
+                spent = {"usage": counts} if counts else {}
+                told = {**self._about, "type": item.get("type"), **spent}
+                emit("managed_agents.stream.event", metadata=told, content={"event": item})
+
+    def _end(self, error: StreamEnd | None) -> None:
+        self._ended = True
+        measured = {"duration": current_time() - self._began, "events": self._count}
+        if error is None:
+            emit("managed_agents.stream.done", measured, self._about)
+        else:
+            why = {"error_type": type(error).__name__, "reason": str(error)}
+            emit("managed_agents.stream.error", measured, {**self._about, **why})

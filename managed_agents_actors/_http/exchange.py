@@ -7,29 +7,37 @@ once more after one was refused, and are removed from whatever an error shows.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias, TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 import trio
 
 from .._errors import AuthenticationError, ConfigurationError, ManagedAgentsError, TransportError
 from .._protocol.codec import decode_json
+from ..telemetry._bus import TRACE_HEADERS, is_span_heard, trace_headers
+from ..telemetry._events import SpanName
+from ..telemetry._spans import span
 from .body import ResponseBody
 from .credentials import Authenticate, Credential, Keyring, Outgoing
-from .errors import Failure, status_failure, stream_failure, transport_failure, unusable
+from .errors import Failure, request_id_of, status_failure, stream_failure, transport_failure, unusable
 from .retry import RetryPolicy, repeat
 from .transport import IDEMPOTENT, OWN_CONNECTION
 from .upload import Multipart
-from .url import join_url
+from .url import DEFAULT_PORTS, join_url
 
 __all__ = ["Answer", "Call", "Exchange", "Incoming"]
 
 # A page of 1000 events whose tool outputs are at the platform's 100 000 characters is 100 MB; nothing is larger.
 MAX_BODY_BYTES: Final = 128 * 1024 * 1024
 MAX_ERROR_BYTES: Final = 64 * 1024  # of an error's body: any error object, the start of an HTML page
+# Secrets of earlier calls that a server may name in a later answer, such as the token of a repository that it cannot
+# clone. Each stream keeps those of its beginning, so few: most of what a client is given is given to its next stream.
+MAX_GIVEN: Final = 64
 BEGINNING_SECONDS: Final = 2.0  # for the first bytes of an answer that is refused whatever it says
 
 
@@ -49,6 +57,7 @@ class Call:
         own_connection: Whether the response is a long stream that gets a connection of its own.
         timeout: For the whole call, waits between attempts included; of a stream, until its head has come.
         silence: The longest wait for the next bytes in either direction, once connected; ``None`` for no limit.
+        labels: What is told of it beside its method and path.
     """
 
     method: str
@@ -62,6 +71,7 @@ class Call:
     own_connection: bool = False
     timeout: float | None = None
     silence: float | None = None
+    labels: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.method} /{'/'.join(self.path)}"
@@ -88,10 +98,11 @@ class Answer:
 
 @dataclass(slots=True)
 class _Course:
-    """How far a call has come: whose credentials it uses, and whether any attempt was given to the transport."""
+    """How far a call has come: whose credentials it uses, how often it was given to the transport, what ends it."""
 
     keyring: Keyring
-    is_sent: bool = False
+    attempts: int = 0
+    limit: trio.CancelScope = field(default_factory=trio.CancelScope)
 
 
 T = TypeVar("T")
@@ -125,7 +136,8 @@ class Incoming:
             return await self.body.receive()
         except httpx.HTTPError as exc:
             translate = stream_failure if self._call.own_connection else transport_failure
-            raise translate(exc, str(self._call), secrets=self.secrets).error from exc
+            error = translate(exc, str(self._call), secrets=self.secrets).error
+            raise error from error.__cause__
 
     async def beginning(self) -> bytes:
         """Wait a moment for the first bytes, for an answer that is refused whatever it says; ``b""`` if none come."""
@@ -143,6 +155,7 @@ class Exchange:
         authenticate: Gives the credential of each attempt, and for a refused one another if it has one.
         connect_timeout: For a new connection, TLS included, in seconds.
         retry: How calls are repeated.
+        span: What requests are told as on the event bus.
     """
 
     def __init__(
@@ -153,13 +166,18 @@ class Exchange:
         authenticate: Authenticate,
         connect_timeout: float,
         retry: RetryPolicy,
+        span: SpanName = "managed_agents.request",
     ) -> None:
+        self._span = span
         self._base_url = base_url
-        self._host = httpx.URL(base_url).netloc.decode("ascii")
+        url = httpx.URL(base_url)
+        self._host = url.netloc.decode("ascii")
+        self._server = {"scheme": url.scheme, "host": url.host, "port": url.port or DEFAULT_PORTS[url.scheme]}
         self._send = send
         self._authenticate = authenticate
         self._connect_timeout = connect_timeout
         self._retry = retry
+        self._given: deque[str] = deque(maxlen=MAX_GIVEN)
         self._closed = False
 
     def close(self) -> None:
@@ -211,9 +229,9 @@ class Exchange:
     async def _bounded(self, call: Call, course: _Course, attempt: Callable[[], Awaitable[T | Failure]]) -> T:
         """Make attempts within the call's time."""
         policy = self._retry if call.retry else replace(self._retry, max_retries=0)
-        with trio.move_on_after(math.inf if call.timeout is None else call.timeout):
+        with trio.move_on_after(math.inf if call.timeout is None else call.timeout) as course.limit:
             return await repeat(attempt, policy=policy, idempotent=call.idempotent)
-        if not course.is_sent:
+        if not course.attempts:
             raise TransportError(
                 f"{call} was not sent: its credential did not come within {call.timeout:g} s", request_sent=False
             )
@@ -256,23 +274,25 @@ class Exchange:
         self, call: Call, course: _Course, outgoing: Outgoing, credential: Credential
     ) -> Incoming | Failure:
         """One request, and the head of its answer; all of it if it is a refusal."""
-        request = self._request(call, outgoing, credential)
-        secrets = (*credential.secrets, *call.secrets)
-        course.is_sent = True
+        self._given.extend(secret for secret in call.secrets if secret not in self._given)
+        secrets = (*credential.secrets, *call.secrets, *self._given)
+        course.attempts += 1
+        about: dict[str, Any] = {}
+        if is_span_heard(self._span):
+            path = urlsplit(outgoing.url).path
+            about = {**call.labels, "method": call.method, "path": path, **self._server, "attempt": course.attempts}
         try:
-            body = ResponseBody(await self._send(request))
+            with span(self._span, about) as told, _overdue(course.limit, told):
+                body = ResponseBody(await self._send(self._request(call, outgoing, credential)))
+                told["status"] = body.response.status_code
+                told["request_id"] = request_id_of(body.response.headers, secrets)
+                if body.response.is_success:
+                    return Incoming(body, call, secrets)
+                refusal = await _refusal(body, secrets)
+                told["error_type"] = type(refusal.error).__name__
+                return refusal
         except httpx.HTTPError as exc:
             return transport_failure(exc, str(call), secrets=secrets)
-        response = body.response
-        if response.is_success:
-            return Incoming(body, call, secrets)
-        try:
-            data, _ = await body.read(MAX_ERROR_BYTES)
-        except httpx.HTTPError:
-            data = b""  # the status alone says enough
-        finally:
-            await body.aclose()
-        return status_failure(response.status_code, response.headers, data, secrets=secrets)
 
     def _outgoing(self, call: Call) -> Outgoing:
         if self._closed:
@@ -295,11 +315,38 @@ class Exchange:
         return httpx.Request(
             outgoing.method,
             outgoing.url,
-            headers={**outgoing.headers, **credential.headers},
+            headers={**_trace_headers(outgoing.headers), **outgoing.headers, **credential.headers},
             content=outgoing.body,
             stream=call.body if isinstance(call.body, Multipart) else None,
             extensions=extensions,
         )
+
+
+@contextmanager
+def _overdue(limit: trio.CancelScope, told: dict[str, Any]) -> Iterator[None]:
+    """Tell of a request that its call's time has cut off that this is a failure, unlike any other cancellation."""
+    try:
+        yield
+    except trio.Cancelled:
+        if limit.cancel_called:
+            told["error_type"] = "timeout"
+        raise
+
+
+def _trace_headers(given: Mapping[str, str]) -> dict[str, str]:
+    """The headers that carry the trace on; none if the caller gives one of its own, as they belong together."""
+    return {} if any(name.lower() in TRACE_HEADERS for name in given) else trace_headers()
+
+
+async def _refusal(body: ResponseBody, secrets: tuple[str, ...]) -> Failure:
+    """Read what the server says about a call that it does not accept."""
+    try:
+        data, _ = await body.read(MAX_ERROR_BYTES)
+    except httpx.HTTPError:
+        data = b""  # the status alone says enough
+    finally:
+        await body.aclose()
+    return status_failure(body.response.status_code, body.response.headers, data, secrets=secrets)
 
 
 def _json_object(data: bytes) -> dict[str, Any] | str:

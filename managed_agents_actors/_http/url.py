@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
 import httpx
 
 from .._errors import ConfigurationError
 
-__all__ = ["base_url_of", "join_url"]
+__all__ = ["DEFAULT_PORTS", "base_url_of", "join_url"]
+
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 def base_url_of(value: Any, *, name: str = "base_url", example: str = "https://api.anthropic.com") -> str:

@@ -63,12 +63,16 @@ def _blocks(event: Event) -> Blocks:
     content = event.get("content")
     if isinstance(content, str):
         return ({"type": "text", "text": content},)
-    return tuple(block for block in content if isinstance(block, dict)) if isinstance(content, list) else ()
+    return tuple([block for block in content if isinstance(block, dict)]) if isinstance(content, list) else ()
 
 
 def _said(event: Event) -> Fact:
-    texts = (block.get("text") for block in _blocks(event) if block.get("type") == "text")
-    return Said(tuple(text for text in texts if isinstance(text, str) and text))
+    texts = []
+    for block in _blocks(event):
+        text = block.get("text")
+        if block.get("type") == "text" and isinstance(text, str) and text:
+            texts.append(text)
+    return Said(tuple(texts))
 
 
 def _called(kind: ToolKind) -> Callable[[Event], Fact]:
@@ -110,9 +114,15 @@ def _decided(event: Event) -> Fact:
     return Decided(call_id, _text(event, "result") or "deny")
 
 
-def _spent(event: Event) -> Fact:
+def usage_of(event: Event) -> dict[str, Any] | None:
+    """Give the tokens that an event says were spent, if it says so."""
     usage = event.get("model_usage", event.get("usage"))
-    return Spent(usage) if isinstance(usage, dict) else ACTIVITY
+    return usage if isinstance(usage, dict) else None
+
+
+def _spent(event: Event) -> Fact:
+    usage = usage_of(event)
+    return ACTIVITY if usage is None else Spent(usage)
 
 
 def _graded(event: Event) -> Fact:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import Enum
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from .._model import Event, ResultError, ToolUse
 from .facts import (
@@ -28,6 +28,12 @@ from .facts import (
 )
 
 Status: TypeAlias = Literal["unknown", "idle", "running", "terminated", "deleted"]
+
+
+# The facts that say something of the session's state. Most events are others, such as what the agent says.
+_TELLING: Final = frozenset(
+    {Answered, Broken, Called, Decided, Ended, Failed, Idled, Interrupted, Running, ThreadEnded, UserSpoke}
+)
 
 
 class Admission(Enum):
@@ -140,6 +146,8 @@ class SessionLog:
 
     def absorb(self, fact: Fact) -> tuple[str, ...]:
         """Fold one fact in; return the ids of the calls that are closed by it."""
+        if type(fact) not in _TELLING:
+            return ()
         match fact:
             case Called(use=use):
                 self.calls[use.id] = use

@@ -317,5 +317,12 @@ def classify(event: Event) -> Fact:
             return Unrecognised(str(kind))
 
 
+def usage_of(event: Event) -> dict[str, Any] | None:
+    """Give the tokens that an event says were spent, by the names that ours have, if it says so."""
+    payload = event.get("metadata") if event.get("type") == "metadata" else None
+    usage = payload.get("usage") if isinstance(payload, dict) else None
+    return _counts(usage) if isinstance(usage, dict) else None
+
+
 def _counts(usage: Mapping[str, Any]) -> dict[str, Any]:
     return {ours: usage[theirs] for theirs, ours in _USAGE.items() if theirs in usage}

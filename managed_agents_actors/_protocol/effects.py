@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from .._errors import ManagedAgentsError
-from .._model import Event, SessionResult, ToolUse, TurnResult
-from .mail import Input, Origin, TimerKey, Token
+from .._model import Event, SessionResult, ToolUse, TurnResult, Usage
+from .mail import Goal, Input, Message, Origin, TimerKey, Token
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +117,53 @@ class Deliver:
 
 
 @dataclass(frozen=True, slots=True)
-class Announce:
-    """Tell every subscriber that a request ended."""
+class Began:
+    """A request is in progress from here on; its number names it in what follows.
 
+    ``input`` is what it began with, unless that came from elsewhere; ``sender`` is what was mailed with it.
+    """
+
+    request: int
+    input: Message | Goal | None
+    sender: object
+
+
+@dataclass(frozen=True, slots=True)
+class TurnBegan:
+    """A turn of a request begins: with the request, or once the calls of the turn before have been run.
+
+    ``spent`` is what is in the request's account by then: one that goes on with an earlier one has an entry already.
+    """
+
+    request: int
+    turn: int
+    spent: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEnded:
+    """A turn of a request was counted; with the calls it made, and what is in the request's account by then."""
+
+    request: int
+    turn: int
+    calls: tuple[ToolUse, ...]
+    spent: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A request that had begun is none: the provider has dropped the input, which was not this process's."""
+
+    request: int
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Tell every subscriber that a request ended; the error is the failure on our side, if that was the end."""
+
+    request: int
     result: SessionResult
+    error: ManagedAgentsError | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +183,18 @@ class ReplyError:
 
 
 @dataclass(frozen=True, slots=True)
+class Reconnecting:
+    """The stream is lost, cleanly or by a failure, and the timer for the next attempt has been started."""
+
+    attempt: int
+    cause: ManagedAgentsError | None
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Something worth a line in the log: what, and details that hold no content."""
 
-    what: Literal["reconnecting", "live", "unrecognised_event", "post_retry", "call_left_to_others", "looking"]
+    what: Literal["live", "unrecognised_event", "post_retry", "call_left_to_others", "looking"]
     detail: str
 
 
@@ -167,9 +218,14 @@ Effect: TypeAlias = (
     | Backoff
     | CancelTimer
     | Deliver
+    | Began
+    | TurnBegan
+    | TurnEnded
+    | Dropped
     | Announce
     | Reply
     | ReplyError
+    | Reconnecting
     | Report
     | Close
 )

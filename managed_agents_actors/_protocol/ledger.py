@@ -79,6 +79,7 @@ class Ledger:
         "_server",
         "_transcript",
         "_turn_begins",
+        "_turn_calls",
         "_usage",
         "outcome",
         "turns",
@@ -93,6 +94,7 @@ class Ledger:
         self._pieces: list[str] = []
         self._turn_begins: int | None = None
         self._last_turn: tuple[int, int] = (0, 0)
+        self._turn_calls: tuple[int, int] = (0, 0)
         self._usage: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = []
         self._custom: list[ToolUse] = []
         self._server: list[ToolUse] = []
@@ -108,6 +110,12 @@ class Ledger:
     def custom_tool_names(self) -> frozenset[str]:
         """The names of the custom tools that were called."""
         return frozenset(use.name for use in self._custom)
+
+    @property
+    def turn_calls(self) -> tuple[ToolUse, ...]:
+        """The custom calls of the turn that was counted last."""
+        begins, ends = self._turn_calls
+        return tuple(self._custom[begins:ends])
 
     @property
     def event_ids(self) -> list[object]:
@@ -194,6 +202,7 @@ class Ledger:
         begins = len(self._pieces) if self._turn_begins is None else self._turn_begins
         self._last_turn = (begins, len(self._pieces))
         self._turn_begins = None
+        self._turn_calls = (self._turn_calls[1], len(self._custom))
 
     def turn_result(self, session_id: str, terminal: Terminal, stop_reason: Any) -> TurnResult:
         """What a turn guard is shown."""

@@ -192,11 +192,15 @@ class TimerFired:
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """A caller's message or goal: ``delivery`` waits for its acceptance, ``result`` for its request's terminal."""
+    """A caller's message or goal: ``delivery`` waits for its acceptance, ``result`` for its request's terminal.
+
+    ``sender`` is handed back when the request begins; nobody here looks at it.
+    """
 
     input: Message | Goal
     delivery: Token | None = None
     result: Token | None = None
+    sender: object = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from .._protocol.effects import (
     Effect,
     Look,
     Post,
+    Reconnecting,
     Report,
     RunTool,
     SetTimer,
@@ -34,6 +35,7 @@ from .._protocol.effects import (
 )
 from .._protocol.mail import GuardSpoke, PolicySpoke, StopWanted, TimerFired, ToolFinished
 from ..actors import StopSignal, plain_failures
+from ..telemetry._scope import standing
 from .home import Home
 from .line import ProviderLine
 from .options import SessionOptions
@@ -80,6 +82,7 @@ class SessionActor:
             journal=home.journal,
             reruns=home.options.on_interrupted == "rerun",
             log=home.log,
+            tally=home.narrator.tally,
         )
 
     async def run(self, *, task_status: trio.TaskStatus[Home] = trio.TASK_STATUS_IGNORED) -> None:
@@ -92,12 +95,13 @@ class SessionActor:
         if home.session_id is not None:
             home.renew()
         self._opened = task_status
-        try:
-            with plain_failures():
-                connection = await home.connect()
-                await self._serve(ProviderLine(provider, connection, home.mailbox, home.watcher, home.session_id))
-        except Exception as error:  # noqa: BLE001 -- any defect must reach everybody who waits
-            home.crashed(error)
+        with standing(home.narrator.scope):
+            try:
+                with plain_failures():
+                    connection = await home.connect()
+                    await self._serve(ProviderLine(provider, connection, home.mailbox, home.watcher, home.session_id))
+            except Exception as error:  # noqa: BLE001 -- any defect must reach everybody who waits
+                home.crashed(error)
         if self._opened is not None and home.failure is not None:
             raise home.failure
 
@@ -154,8 +158,11 @@ class SessionActor:
                     scope = self._tool_scopes.pop(call_id, None)
                     if scope is not None:
                         scope.cancel()
+                case Reconnecting(attempt=attempt, cause=cause):
+                    delay = self._home.timers["reconnect"] - trio.current_time()
+                    self._home.narrator.reconnecting(attempt, delay, cause)
                 case Report(what=what, detail=detail):
-                    self._log.info(what, session_id=self._home.session_id, detail=detail)
+                    self._log.info(what, detail=detail)
                 case Close(error=error):
                     self._home.failure = error
                 case Attach() | Look() | Post() | RunTool() | Settle() | AskPolicy() | AskGuard():
@@ -180,28 +187,30 @@ class SessionActor:
         line, nursery = self._line, self._nursery
         if line is None or nursery is None:
             return  # nothing is asked for before the session is served
-        match effect:
-            case Attach():
-                self._has_opened()
-                nursery.start_soon(line.read_stream, effect)
-            case Look():
-                nursery.start_soon(line.look)
-            case Post(post_id=post_id, input=item):
-                nursery.start_soon(line.post, post_id, item)
-            case RunTool(use=use):
-                scope = self._tool_scopes[use.id] = trio.CancelScope()
-                nursery.start_soon(self._run_tool, use, scope, self._tool_queue.join())
-            case Settle(tool_use_id=call_id):
-                nursery.start_soon(self._tools.settle, self._home.session_id or "", call_id)
-            case AskPolicy(use=use):
-                nursery.start_soon(self._ask_policy, use)
-            case AskGuard(number=number, turn=turn):
-                nursery.start_soon(self._ask_guard, number, turn)
+        if isinstance(effect, Attach):
+            self._has_opened()
+            nursery.start_soon(line.read_stream, effect)  # it outlives turns, and stands in whichever is in progress
+            return
+        with standing(self._home.narrator.here()):
+            match effect:
+                case Look():
+                    nursery.start_soon(line.look)
+                case Post(post_id=post_id, input=item):
+                    nursery.start_soon(line.post, post_id, item)
+                case RunTool(use=use):
+                    scope = self._tool_scopes[use.id] = trio.CancelScope()
+                    nursery.start_soon(self._run_tool, use, scope, self._tool_queue.join())
+                case Settle(tool_use_id=call_id):
+                    nursery.start_soon(self._tools.settle, self._home.session_id or "", call_id)
+                case AskPolicy(use=use):
+                    nursery.start_soon(self._ask_policy, use)
+                case AskGuard(number=number, turn=turn):
+                    nursery.start_soon(self._ask_guard, number, turn)
 
     def _has_opened(self) -> None:
         # The first stream of a session is asked for as soon as the session exists.
         if self._opened is not None:
-            self._log = self._home.log = self._home.log.bind(session_id=self._home.session_id)
+            self._home.narrator.opened(self._home.session_id, resumed=self._options.resumed)
             self._opened.started(self._home)
             self._opened = None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from contextvars import copy_context
 from typing import Any, Literal, final
 
 import trio
@@ -70,7 +71,9 @@ class Session:
             ActorGone: The session has ended.
         """
         item = self._checked(Message(content))
-        sent: Literal["delivered", "queued"] = await self._call(lambda token: Say(item, delivery=token))
+        sent: Literal["delivered", "queued"] = await self._call(
+            lambda token: Say(item, delivery=token, sender=copy_context())
+        )
         return sent
 
     async def ask(self, content: Content | Outcome) -> SessionResult:
@@ -88,7 +91,7 @@ class Session:
         if call is not None and call.home is self._home and not call.is_over:
             raise RuntimeError("a tool cannot ask its own session: the request would wait for itself; use message()")
         item = self._checked(Goal(content) if isinstance(content, Outcome) else Message(content))
-        result: SessionResult = await self._call(lambda token: Say(item, result=token))
+        result: SessionResult = await self._call(lambda token: Say(item, result=token, sender=copy_context()))
         return result
 
     async def send_event(self, event: Mapping[str, Any]) -> list[Event]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 from dataclasses import replace
 from typing import Any, final
 
@@ -16,7 +17,7 @@ import trio
 
 from .._errors import ActorGone, ManagedAgentsError, SessionCrashed, SessionTimeout
 from .._model import EventContext, SessionResult, SessionStatus
-from .._protocol.effects import Announce, Deliver, Effect, Reply, ReplyError
+from .._protocol.effects import Announce, Began, Deliver, Dropped, Effect, Reply, ReplyError, TurnBegan, TurnEnded
 from .._protocol.mail import (
     Command,
     ConfirmWanted,
@@ -33,10 +34,14 @@ from .._protocol.mail import (
 from .._protocol.session_machine import MachineSettings, Phase, SessionMachine
 from ..actors import Mailbox, PendingReply, Replies, Subscribers
 from ..telemetry import get_logger
+from ..telemetry._readings import SOURCES, Reading
+from ..telemetry._scope import standing
 from .departure import depart
 from .feeds import Feeds, Watcher
 from .journal import Journal, MemoryJournal
+from .narrator import Narrator
 from .options import SessionOptions
+from .statistics import Tally
 
 # Pieces of mail that may wait. The actor empties its mailbox in one go, so this is how far it may fall behind within
 # one turn of its loop; a reader that is ahead of it waits, and with it, by TCP, the provider.
@@ -69,17 +74,19 @@ class Home:
         watcher: Who shows them to the handler.
         journal: What is known of its tool calls.
         nursery: The children of the actor that runs now.
-        restarts: How often an actor took another one's place.
+        narrator: Tells of it on the event bus.
         failure: The error that ended its last actor, if one did.
         exited: Set when the session has ended here and everybody has been told.
         retire: Asks the supervisor to end it for good; none if it has no supervisor.
     """
 
-    def __init__(self, options: SessionOptions, *, one_shot: bool = False) -> None:
+    def __init__(
+        self, options: SessionOptions, name: str | None = None, *, one_shot: bool = False, tally: Tally | None = None
+    ) -> None:
         self.options = options
         self.journal: Journal = options.journal if options.journal is not None else MemoryJournal()
-        self.log = get_logger(provider=options.provider.NAME)
-        self.restarts = 0
+        self.log = get_logger()
+        self.narrator = Narrator(options.metadata, _known(options, name), Tally() if tally is None else tally)
         self.retire: Callable[[], None] | None = None
         self._furnish()
         token: Token | None = None
@@ -141,7 +148,7 @@ class Home:
             turns=ledger.turns,
             queued_messages=len(machine.queue),
             reconnects=max(0, machine.connection.generation - 1),
-            restarts=self.restarts,
+            restarts=self.narrator.restarts,
             mailbox_depth=self.mailbox.statistics().depth,
             tools_running=tuple(sorted(machine.tools_running)),
             usage=ledger.usage,
@@ -198,7 +205,7 @@ class Home:
         handover = self.machine.hand_over()
         if handover is None:
             raise ActorGone("there is no session yet that an actor could go on with")
-        self.restarts += 1
+        self.narrator.restarted()
         if self.inbox:
             # The mail that was being handled may be what the actor cannot bear; it is not handled again.
             for token in _tokens(self.inbox.popleft()) - handover.tokens():
@@ -222,7 +229,7 @@ class Home:
         crash = SessionCrashed(f"the session's actor failed: {type(error).__name__}", result=result)
         crash.__cause__ = error
         self.failure = crash
-        self.log.error("session_crashed", session_id=self.session_id, exc_info=error)
+        self.log.error("session_crashed", exc_info=error)
 
     def crash(self, error: Exception) -> None:
         """Let the actor that runs now fail, as by a defect of its own.
@@ -244,7 +251,10 @@ class Home:
             case Deliver(events=events, origin=origin):
                 self.watcher.put(events, origin)
                 self.feeds.put(events)
+            case Began() | TurnBegan() | TurnEnded() | Dropped():
+                self.narrator.tell(effect)
             case Announce(result=result):
+                self.narrator.tell(effect)
                 self.terminals.publish(result)
             case Reply(token=token, value=value):
                 self.replies.answer(token, value)
@@ -259,22 +269,29 @@ class Home:
     @asynccontextmanager
     async def attended(self) -> AsyncIterator[None]:
         """Show events to the handler and hand terminals on, until the block is left and everything has been told."""
+        SOURCES.add(self._reading)
         try:
-            async with trio.open_nursery() as keeping:
-                self._keeping = keeping
-                self._is_attended.set()
-                try:
-                    async with self._told():
-                        yield
-                finally:
+            with standing(self.narrator.scope):
+                async with trio.open_nursery() as keeping:
+                    self._keeping = keeping
+                    self._is_attended.set()
                     try:
-                        await self._leave()
+                        async with self._told():
+                            yield
                     finally:
-                        self._has_left.set()
-                        keeping.cancel_scope.cancel()
+                        try:
+                            await self._leave()
+                        finally:
+                            self._has_left.set()
+                            keeping.cancel_scope.cancel()
         finally:
+            SOURCES.discard(self._reading)
             self._keeping = self._connection = None
+            self.narrator.closed(self.failure)
             self.exited.set()
+
+    def _reading(self) -> Reading:
+        return Reading(self.options.provider.NAME, self._phase(), self.mailbox.statistics().depth)
 
     @asynccontextmanager
     async def _told(self) -> AsyncIterator[None]:
@@ -309,7 +326,7 @@ class Home:
         except Exception as error:  # noqa: BLE001 -- a state that a defect has damaged must not leave anybody waiting
             broken = error
         if broken is not None:
-            self.log.error("session_conclusion_failed", session_id=self.session_id, exc_info=broken)
+            self.log.error("session_conclusion_failed", exc_info=broken)
         self.replies.fail_all(self.failure)
         self.terminals.close()
         self.feeds.end()
@@ -334,6 +351,14 @@ def _tokens(mail: Mail) -> set[Token]:
             return set()
 
 
+def _known(options: SessionOptions, name: str | None) -> dict[str, Any]:
+    """What is known of a session from the beginning; its tags begin with that."""
+    describe = getattr(options.provider, "describe", None)
+    about = {} if describe is None else describe(options.provider_options)
+    named = {} if name is None else {"session": name}
+    return {"provider": options.provider.NAME, **named, **about}
+
+
 def _settings(options: SessionOptions, token: Token | None) -> MachineSettings:
     return MachineSettings(
         resumed=options.resumed,
@@ -349,6 +374,7 @@ def _settings(options: SessionOptions, token: Token | None) -> MachineSettings:
         timeout=options.timeout,
         kickoff=options.kickoff,
         kickoff_token=token,
+        kickoff_sender=copy_context(),
         unresolved_after=options.unresolved_after,
         max_attempts=options.reconnect.max_attempts,
         healthy_after=options.reconnect.healthy_after,

@@ -191,7 +191,7 @@ async def open_session(
         telemetry_metadata=telemetry_metadata,
         provider_options=provider_options,
     )
-    home = Home(options)
+    home = Home(options, name)
     session = Session(home, name)
     async with open_plain_nursery() as nursery:
         await nursery.start(_live, home)

@@ -27,6 +27,7 @@ from .handle import Session, check_name
 from .handlers import Handler, ToolCallFunction
 from .home import Home
 from .options import live_options
+from .statistics import SupervisorStatistics, Tally, statistics_of
 
 
 @dataclass(slots=True, eq=False)
@@ -67,6 +68,7 @@ class Supervisor:
         self._context = contextvars.copy_context()
         self._sessions: dict[str, _Entry] = {}
         self._is_closed = False
+        self._tally = Tally()
         self._numbers = itertools.count(1)
 
     def __repr__(self) -> str:
@@ -112,13 +114,14 @@ class Supervisor:
         name = name or self._new_name()
         if name in self._sessions:
             raise ConfigurationError(f"there is a session {name!r} already; its handle is supervisor.session({name!r})")
-        home = Home(live_options(provider, handler=handler, **options))
+        home = Home(live_options(provider, handler=handler, **options), name, tally=self._tally)
         spec = ChildSpec(
             id=name,
             start=functools.partial(_run_actor, home),
             restart=restart,
             shutdown=shutdown,
             significant=significant,
+            metadata=home.narrator.scope.tags,
         )
         entry = _Entry(home, Session(home, name))
         home.retire = functools.partial(self._retire, entry)
@@ -194,6 +197,10 @@ class Supervisor:
     def count_children(self) -> ChildCounts:
         """Count the children by state, sessions included."""
         return self._children.count_children()
+
+    def statistics(self) -> SupervisorStatistics:
+        """Count the sessions that live, and what all that there ever were have done."""
+        return statistics_of(self._tally, [entry.session.status() for entry in self._sessions.values()])
 
     def close(self) -> None:
         """Start no more sessions; whoever opened the supervisor calls this."""

@@ -18,8 +18,11 @@ from .._errors import ConfigurationError, ToolError
 from .._model import ToolContext, ToolOutput, ToolResult, ToolUse
 from .._protocol.codec import encode_json, without_lone_surrogates
 from .._protocol.content import content_blocks
+from ..telemetry import emit
+from ..telemetry._spans import span
 from .handlers import HandlerAdapter
 from .journal import Journal, JournalEntry
+from .statistics import Tally
 
 # A result longer than this (characters of text) is cut: the provider moves anything over 100,000 out of the model's
 # sight into a file anyway ("Limits"), and a request may not exceed 32 MB.
@@ -93,6 +96,7 @@ class ToolRunner:
         journal: Where each call is recorded, before it starts and when it has its result.
         reruns: Whether a call that was cut off is run again; if not, it fails.
         log: Where the details of failures go.
+        tally: Where it is counted how long they take.
     """
 
     handler: HandlerAdapter
@@ -102,6 +106,7 @@ class ToolRunner:
     journal: Journal
     reruns: bool
     log: Any
+    tally: Tally
 
     async def run(self, use: ToolUse, context: ToolContext, place: Place) -> ToolResult:
         """Run a call in its turn and give its result, whatever happened. Only cancellation comes out.
@@ -116,13 +121,14 @@ class ToolRunner:
                 self._not_recorded(use.id, error)
                 return _result(use, ToolOutput(content=NOT_RECORDED.format(name=use.name), is_error=True))
             if entry.result is not None:
+                emit("managed_agents.journal.replayed", metadata={"tool": use.name, "tool_use_id": use.id})
                 return entry.result
             if entry.settled:
                 return _result(use, ToolOutput(content=SETTLED.format(name=use.name), is_error=True))
             if entry.attempt > 1 and not self.reruns:
                 output = ToolOutput(content=INTERRUPTED.format(name=use.name), is_error=True)
             else:
-                output = _fitting(use.name, await self._guarded(use, replace(context, attempt=entry.attempt)))
+                output = await self._timed(use, replace(context, attempt=entry.attempt))
             result = _result(use, output)
             await self._record(context.session_id, result)
         return result
@@ -148,16 +154,35 @@ class ToolRunner:
     def _not_recorded(self, tool_use_id: str, error: Exception) -> None:
         self.log.error("journal_failed", tool_use_id=tool_use_id, exc_info=error)
 
-    async def _guarded(self, use: ToolUse, context: ToolContext) -> Any:
-        seconds = math.inf if self.timeout is None else self.timeout
+    async def _timed(self, use: ToolUse, context: ToolContext) -> ToolOutput:
+        began = trio.current_time()
         try:
-            with trio.move_on_after(seconds):
-                return await self.handler.run(use, context)
-        except ToolError as error:
-            return ToolOutput(content=_text_of(error) or "The tool failed.", is_error=True)
+            return await self._guarded(use, context)
         except Exception as error:  # noqa: BLE001 -- a tool may raise anything; it must become a result
             return self._failure(use, error)
-        return ToolOutput(content=f"The tool {use.name} timed out after {seconds:g} seconds.", is_error=True)
+        finally:
+            self.tally.tool_latency.add(trio.current_time() - began)
+
+    async def _guarded(self, use: ToolUse, context: ToolContext) -> ToolOutput:
+        """Run a call as a span. What its tool raises comes out, unless that is an answer."""
+        seconds = math.inf if self.timeout is None else self.timeout
+        about = {"tool": use.name, "tool_use_id": use.id, "attempt": context.attempt}
+        block = span("managed_agents.tool", about, content={"input": use.input})
+        with block as told:
+            try:
+                with trio.move_on_after(seconds) as limit:
+                    output = _fitting(use.name, await self.handler.run(use, context))
+                if limit.cancelled_caught:
+                    told["error_type"] = "timeout"
+                    late = f"The tool {use.name} timed out after {seconds:g} seconds."
+                    output = ToolOutput(content=late, is_error=True)
+            except ToolError as error:
+                output = ToolOutput(content=_text_of(error) or "The tool failed.", is_error=True)
+            told["is_error"] = output.is_error
+            if output.is_error:
+                told.setdefault("error_type", "tool_error")
+            block.result = {"output": output.content}
+        return output
 
     def _failure(self, use: ToolUse, error: Exception) -> ToolOutput:
         error_id = secrets.token_hex(4)

@@ -1,4 +1,4 @@
-"""What a supervisor tells of its children: to the log, and to the one hook it was given. Neither can fail it."""
+"""What a supervisor tells of its children: on the event bus, and to the one hook it was given. Neither can fail it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any, final
 
 import trio
 
-from ..telemetry import get_logger
+from ..telemetry import EventName, emit, get_logger
 from ._child import Member
+from ._exit import Exit
 
 # Called with an event's name, its measurements and its metadata.
 EventHook = Callable[[str, dict[str, Any], dict[str, Any]], None]
@@ -26,36 +27,43 @@ class Reporter:
     def started(self, member: Member, *, again: bool) -> None:
         """A child serves, because somebody asked for it, or again."""
         if again:
-            self._log.info("child_restarted", child=member.spec.id, restarts=member.restarts)
-            self._tell("child_restarted", member, {"duration": _age(member), "restarts": member.restarts})
+            self._tell("managed_agents.supervisor.child_restarted", member)
         else:
-            self._tell("child_started", member, {"duration": _age(member)})
+            self._tell("managed_agents.supervisor.child_started", member)
 
     def exited(self, member: Member) -> None:
         """A run of a child has ended."""
         ended = member.run.exit
         if ended.kind == "crashed":
             self._log.error("child_crashed", child=member.spec.id, exc_info=ended.error)
-        self._tell("child_exited", member, {"duration": _age(member)}, exit=ended)
+        self._tell("managed_agents.supervisor.child_exited", member, exit=ended)
 
     def gave_up(self, member: Member, error: Exception) -> None:
         """The supervisor's children fail more often than it bears."""
-        self._log.error("restart_intensity_exceeded", child=member.spec.id, reason=str(error))
-        self._tell("intensity_exceeded", member, {"restarts": member.restarts}, error=error)
+        self._tell("managed_agents.supervisor.intensity_exceeded", member, error=error)
 
     def stubborn(self, member: Member) -> None:
         """A child does not end though it was cancelled."""
         self._log.warning("child_resists_cancellation", child=member.spec.id)
 
-    def _tell(self, what: str, member: Member, measurements: dict[str, Any], **more: Any) -> None:
+    def _tell(
+        self, name: EventName, member: Member, *, exit: Exit | None = None, error: Exception | None = None
+    ) -> None:
+        """Tell the bus, which says of failures what kind they are, and the hook, which is given them."""
+        measurements = {"duration": _age(member), "restarts": member.restarts}
+        metadata = {**member.spec.metadata, "supervisor": self._name, "child": member.spec.id}
+        failure = error if exit is None else exit.error
+        kind = {} if exit is None else {"exit": exit.kind}
+        type_ = {} if failure is None else {"error_type": type(failure).__name__}
+        emit(name, measurements, {**metadata, **kind, **type_})
         if self._on_event is None:
             return
-        metadata = {"supervisor": self._name, "child": member.spec.id, **more}
+        given = {"exit": exit, "error": error}
         try:
-            self._on_event(f"supervisor.{what}", measurements, metadata)
-        except Exception as error:  # noqa: BLE001 -- a hook that fails is detached; it must not fail a child
+            self._on_event(name, measurements, {**metadata, **{k: v for k, v in given.items() if v is not None}})
+        except Exception as failed:  # noqa: BLE001 -- a hook that fails is detached; it must not fail a child
             self._on_event = None
-            self._log.warning("event_hook_detached", supervisor_event=what, exc_info=error)
+            self._log.warning("event_hook_detached", supervisor_event=name, exc_info=failed)
 
 
 def _age(member: Member) -> float:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, final
 
 from .._errors import ConfigurationError
@@ -25,6 +25,7 @@ class ChildSpec:
         shutdown: Seconds between the stop signal and the cancellation. 0 cancels at once; ``math.inf``, for
             supervisors, waits for as long as it takes.
         significant: Whether its end may end its supervisor, see ``auto_shutdown``.
+        metadata: What the events told of it carry, too; looked at whenever one is told.
 
     Raises:
         ConfigurationError: If a field cannot be used.
@@ -35,6 +36,7 @@ class ChildSpec:
     restart: Restart = "permanent"
     shutdown: float = 5.0
     significant: bool = False
+    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if not (isinstance(self.id, str) and self.id):
@@ -45,5 +47,7 @@ class ChildSpec:
         check_seconds("shutdown", self.shutdown)
         if not isinstance(self.significant, bool):
             raise ConfigurationError(f"significant= must be a bool, not {self.significant!r}")
+        if not isinstance(self.metadata, Mapping):
+            raise ConfigurationError(f"metadata= must be a mapping, not a {type(self.metadata).__name__}")
         if self.significant and self.restart == "permanent":
             raise ConfigurationError(f"child {self.id!r} is permanent, so it cannot be significant: it never ends")

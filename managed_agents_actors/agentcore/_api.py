@@ -5,14 +5,16 @@ Groups of operations name an operation and its parameters; they never build a re
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 from .._http.checks import check_seconds
-from .._http.errors import unusable
+from .._http.errors import request_id_of, unusable
 from .._http.exchange import Call, Exchange
+from .._http.redaction import redacted
+from ..telemetry import emit
 from ._loading import LARGE_BYTES, Aws, loaded, run_in_thread
 from ._secrets import secrets_in
 from ._stream import CONTENT_TYPE, HarnessStream, check_is_stream
@@ -20,6 +22,9 @@ from ._stream import CONTENT_TYPE, HarnessStream, check_is_stream
 __all__ = ["Api", "Plane"]
 
 Plane: TypeAlias = Literal["data", "control"]
+
+# The service of each plane, as botocore names it.
+_SERVICES: Final[Mapping[Plane, str]] = {"data": "bedrock-agentcore", "control": "bedrock-agentcore-control"}
 
 # What a value costs to encode beside its text, in characters: a message is a dozen values and takes 28 µs.
 VALUE_WEIGHT: Final = 64
@@ -49,14 +54,15 @@ class Api:
             TransportError: The exchange failed, or did not end in time.
         """
         aws = await loaded()
-        call = await _call(aws, operation, parameters, idempotent=True, timeout=self.timeout)
+        call = await _call(aws, plane, operation, parameters, idempotent=True, timeout=self.timeout)
         answer = await self.exchanges[plane].answer(call, may_be_empty=aws.models.may_answer_nothing(operation))
         try:
-            return aws.models.answer(operation, answer.status, answer.headers, answer.data or b"{}")
+            value = aws.models.answer(operation, answer.status, answer.headers, answer.data or b"{}")
         except ValueError as exc:
             raise unusable(
                 f"{call} was accepted, but its answer is {exc}", answer.data, secrets=answer.secrets
             ) from exc
+        return _showable(value, answer.secrets)
 
     @asynccontextmanager
     async def stream(
@@ -73,6 +79,7 @@ class Api:
         check_seconds(idle_timeout=silence)
         call = await _call(
             await loaded(),
+            "data",
             operation,
             parameters,
             headers={"accept": CONTENT_TYPE},
@@ -83,14 +90,26 @@ class Api:
         )
         async with self.exchanges["data"].stream(call) as incoming:
             await check_is_stream(incoming)
-            stream = HarnessStream(incoming, incoming.headers)
+            session_id = parameters.get("runtimeSessionId")
+            about = {} if session_id is None else {"session_id": session_id}
+            request_id = request_id_of(incoming.headers, incoming.secrets)
+            emit("managed_agents.stream.connected", metadata={**about, "request_id": request_id})
+            stream = HarnessStream(incoming, incoming.headers, about)
             try:
                 yield stream
             finally:
                 stream.close()
 
 
-async def _call(aws: Aws, operation: str, parameters: Mapping[str, Any], **options: Any) -> Call:
+def _showable(answer: dict[str, Any], secrets: Sequence[str]) -> dict[str, Any]:
+    """Take the secrets out of what an answer says of a failure, which goes into errors; all else stays as it is."""
+    for row in answer.values():
+        if isinstance(row, dict) and "failureReason" in row:
+            row["failureReason"] = redacted(row["failureReason"], secrets)
+    return answer
+
+
+async def _call(aws: Aws, plane: Plane, operation: str, parameters: Mapping[str, Any], **options: Any) -> Call:
     """Describe a call; what is large is encoded in a thread."""
     encode = aws.models.request
     parts = (
@@ -104,6 +123,7 @@ async def _call(aws: Aws, operation: str, parameters: Mapping[str, Any], **optio
         headers=headers,
         body=parts.body,
         secrets=secrets_in(parameters),
+        labels={"operation": operation, "service": _SERVICES[plane]},
         **options,
     )
 

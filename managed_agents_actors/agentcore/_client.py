@@ -83,6 +83,7 @@ class AgentCoreClient(Waits, Invocations):
                 authenticate=signer,
                 connect_timeout=connect_timeout,
                 retry=RetryPolicy(max_retries=max_retries),
+                span="managed_agents.agent_core.request",
             )
             for plane, url in self._urls.items()
         }

@@ -26,6 +26,8 @@ _WRITTEN: Final = frozenset({"messages", "systemPrompt", "inputSchema"})
 
 _SECRETIVE: Final = re.compile(r"auth|cookie|credential|key|pass|pwd|secret|session|signature|token", re.IGNORECASE)
 
+_SCHEMES: Final = re.compile(r"basic|bearer|digest|token", re.IGNORECASE)
+
 # "production", "us-east-1", "application/json", "DEBUG": words, perhaps with a small number.
 _WORD: Final = r"(?:[a-z]+|[A-Z]+|[A-Z][a-z]+)?[0-9]{0,3}"
 _WORDS: Final = re.compile(rf"{_WORD}(?:[-_./: ]{_WORD})*")
@@ -67,7 +69,8 @@ def _held(holder: Any) -> Iterator[str]:
         elif isinstance(value, str) and _may_be_secret(name, value):
             yield value
             # Of "Bearer …" or "Basic …" the second part is the credential.
-            if (credential := value.partition(" ")[2]) and _SECRETIVE.search(name):
+            scheme, _, credential = value.partition(" ")
+            if credential and (_SECRETIVE.search(name) or _SCHEMES.fullmatch(scheme)):
                 yield credential
             if "://" in value:
                 yield from _in_address(value)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import Any, Final
 
 from .._errors import TruncatedStream
-from .._http.errors import stream_exception, unusable
+from .._http.errors import request_id_of, stream_exception, unusable
 from .._http.event_channel import Event, EventChannel, Source, StreamEnd
 from .._http.exchange import Incoming
+from .._http.redaction import redact
 from .._protocol.aws_events import StreamException, read_event
+from .._protocol.converse import usage_of
 from .._protocol.event_stream import EventStreamDecoder
 from .._protocol.sse import DecodeFailure
+from ..telemetry._scope import NO_TAGS
 
 __all__ = ["CONTENT_TYPE", "HarnessStream", "check_is_stream"]
 
@@ -80,8 +83,8 @@ class HarnessStream(EventChannel):
             ``x-amzn-bedrock-agentcore-runtime-session-id`` names its session. Look-ups ignore case.
     """
 
-    def __init__(self, source: Source, headers: Mapping[str, str]) -> None:
-        super().__init__(source)
+    def __init__(self, source: Source, headers: Mapping[str, str], about: Mapping[str, Any] = NO_TAGS) -> None:
+        super().__init__(source, about)
         self.headers = headers
         self._decoder = EventStreamDecoder()
 
@@ -94,7 +97,7 @@ class HarnessStream(EventChannel):
             elif isinstance(item, StreamException):
                 yield self._error(item)
             else:
-                yield item
+                yield item if item["type"] in _EVENTS else _renamed(item, redact(item["type"], secrets))
 
     def _error(self, exception: StreamException) -> StreamEnd:
         # Errors of the transport are spelt with a capital.
@@ -105,9 +108,12 @@ class HarnessStream(EventChannel):
             exception.message,
             exception.payload,
             status=_THROTTLED_STATUS if throttled else _STATUS.get(name, _UNKNOWN_STATUS),
-            request_id=self.headers.get("x-amzn-requestid"),
+            request_id=request_id_of(self.headers, self._source.secrets),
             secrets=self._source.secrets,
         )
+
+    def _usage(self, event: Event) -> Mapping[str, Any] | None:
+        return usage_of(event)
 
     def _at_end(self) -> StreamEnd | None:
         pending = self._decoder.pending
@@ -116,6 +122,11 @@ class HarnessStream(EventChannel):
             if pending
             else None
         )
+
+
+def _renamed(event: Event, name: str) -> Event:
+    """An event that this library does not know, under a name that may be shown: that is told and logged."""
+    return {"type": name, name: event[event["type"]]}
 
 
 async def check_is_stream(incoming: Incoming) -> None:

@@ -15,7 +15,7 @@ from .._http.checks import check_retries, check_seconds
 from .._http.exchange import Exchange
 from .._http.retry import RetryPolicy
 from .._http.sender import HTTPClient, HTTPTransport, Sender
-from .._http.url import base_url_of
+from .._http.url import DEFAULT_PORTS, base_url_of
 from ._api import Api, ApiKey, Authenticator
 from ._checks import check_text
 from ._files import Files
@@ -23,7 +23,6 @@ from ._resources import Agents, Environments, Sessions
 
 __all__ = ["ClaudeClient"]
 
-DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 PORT: Final = re.compile(r":[0-9]*\Z")
 ACCOUNT_CHARS: Final = 16  # 64 bits tell apart whatever accounts one application has, and give no key away
 

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, Final
 
 from .._http.checks import check_seconds
-from .._http.errors import unusable
+from .._http.errors import request_id_of, unusable
 from .._http.exchange import Incoming
+from ..telemetry import emit
 from ._checks import rows_of
-from ._paging import Row
+from ._paging import Page, Row
 from ._resource import Nested
-from ._stream import EventStream
+from ._stream import EventStream, showable
 
 __all__ = ["Events"]
 
@@ -35,6 +37,12 @@ class Events(Nested):
     _name = "events"
     # What the official SDK asks for, so every server takes it; a session that reconnects needs few requests.
     _page_size = 1000
+
+    async def _fetch(self, path: tuple[str, ...], fields: Mapping[str, Any]) -> Page:
+        call = self._api.call("GET", *path, query={"limit": self._page_size, **fields}, idempotent=True)
+        answer = await self._api.exchange.answer(call)
+        page = Page.of(answer.value)
+        return replace(page, data=[showable(row, answer.secrets) for row in page.data])
 
     async def send(self, session_id: str, events: Sequence[Mapping[str, Any]], *, retry: bool = True) -> Row:
         """Queue events for a session; all are taken or none. Returns once they are queued.
@@ -86,7 +94,10 @@ class Events(Nested):
         )
         async with self._api.exchange.stream(call) as incoming:
             await _check_is_stream(incoming)
-            stream = EventStream(incoming)
+            about = {"session_id": session_id}
+            request_id = request_id_of(incoming.headers, incoming.secrets)
+            emit("managed_agents.stream.connected", metadata={**about, "request_id": request_id})
+            stream = EventStream(incoming, about)
             try:
                 yield stream
             finally:

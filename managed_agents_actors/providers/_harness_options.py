@@ -186,6 +186,11 @@ def _check_region(client: AgentCoreClient | None, model_config: Mapping[str, Any
         raise ConfigurationError(f"the harness is in {region_of(harness_arn)}, and the client in {region}")
 
 
+def describe(options: Options) -> Mapping[str, str]:
+    """Say which agent the session is one of, by the harness's id: an ARN holds the account's number."""
+    return {"agent_id": options.harness_arn.rpartition("/")[2]}
+
+
 def region_of(harness_arn: str) -> str:
     """The region that a harness is in, by its ARN."""
     return harness_arn.split(":")[3]

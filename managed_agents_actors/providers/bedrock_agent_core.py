@@ -27,7 +27,7 @@ from ..provisioning import HarnessHandle, Order, Removal
 from ..provisioning import _harness as provisioning
 from ..provisioning._options import AgentCoreOptions, agentcore_client, agentcore_options
 from ._harness_log import HarnessLog
-from ._harness_options import CLIENT_KEYS, NAME, Options, is_resumed, metadata, parse_options, region_of
+from ._harness_options import CLIENT_KEYS, NAME, Options, describe, is_resumed, metadata, parse_options, region_of
 from ._harness_session import HarnessSession
 from ._harness_worker import HarnessWorker
 from .contract import Capabilities, EventSource, HistoryPages
@@ -37,6 +37,7 @@ __all__ = [
     "NAME",
     "check_input",
     "classify",
+    "describe",
     "establish",
     "is_resumed",
     "leave",

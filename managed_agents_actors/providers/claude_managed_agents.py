@@ -33,6 +33,7 @@ __all__ = [
     "NAME",
     "check_input",
     "classify",
+    "describe",
     "establish",
     "is_resumed",
     "leave",
@@ -171,6 +172,12 @@ def metadata(options: Options) -> Mapping[str, Any]:
     """Give the metadata of ``model_config``."""
     found = options.model_config.get("metadata")
     return found if isinstance(found, Mapping) else {}
+
+
+def describe(options: Options) -> Mapping[str, str]:
+    """Say which agent the session is one of; of a session that is resumed the options do not tell."""
+    agent = options.agent.get("id") if isinstance(options.agent, Mapping) else options.agent
+    return {"agent_id": agent} if isinstance(agent, str) else {}
 
 
 @asynccontextmanager

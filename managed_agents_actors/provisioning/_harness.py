@@ -92,6 +92,7 @@ async def ensure_usable(
 ) -> HarnessHandle:
     """Give the handle of a version that can be invoked. What this call made is gone again if it cannot be."""
     key = wanted.key(place_of(client, account_of(wanted.body["executionRoleArn"])))
+    course.tell_as("managed_agents.agent_core.provision")
     course.enter("queued", wanted.name)
     async with flight(key), Rollback(course) as rollback:
         course.enter("look up", wanted.name)

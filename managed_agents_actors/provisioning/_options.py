@@ -87,7 +87,7 @@ def _given(
     config = given.get("model_config", {})
     if not isinstance(config, Mapping):
         raise ConfigurationError(f"model_config= must be a mapping, not a {type(config).__name__}")
-    # The same one may be given to a session, with metadata that goes nowhere here.
+    # The same one may be given to a session, whose events carry the metadata, as those of provisioning do.
     usable = ("metadata",) if "client" in given else (*client_keys, "metadata")
     useless = sorted(str(key) for key in config if key not in usable)
     if useless:

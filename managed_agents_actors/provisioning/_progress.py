@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar, final
@@ -18,7 +18,8 @@ import trio
 from .._errors import APIError, ConfigurationError, ProvisioningError, ServerError, TransportError
 from .._http.checks import check_seconds, shown
 from ..agentcore._waits import Seen
-from ..telemetry import get_logger
+from ..telemetry import emit, get_logger
+from ..telemetry._scope import NO_TAGS
 
 __all__ = ["Course", "OnProgress", "Progress", "changed_nothing", "check_limit"]
 
@@ -110,6 +111,8 @@ class Course:
         self._phase, self._id = "begin", what
         self._status: str | None = None
         self._polls = 0
+        self._looks = 0
+        self._told_as: str | None = None
         self._failure: Exception | None = None
         self._notes: list[str] = []
         self._log = get_logger(provisioning=what)
@@ -131,6 +134,15 @@ class Course:
         Raises:
             ProvisioningError: The deadline has passed.
         """
+        try:
+            made = await self._before_deadline(work)
+        except BaseException as error:
+            self._tell_failure(error)
+            raise
+        self._tell("stop", {"duration": self.progress.elapsed, "polls": self._looks}, {"result": "ok"})
+        return made
+
+    async def _before_deadline(self, work: Callable[[], Awaitable[T]]) -> T:
         with trio.move_on_at(self.begun + self._timeout):
             return await work()
         last = f"last seen {self._status}" if self._status else "never seen"
@@ -159,7 +171,8 @@ class Course:
     async def look(self, seen: Seen) -> None:
         """Take down what a look saw, and tell of it."""
         self._status, self._polls, self._failure = seen.status or self._status, seen.polls, seen.failure
-        self._log.debug("provisioning_look", failure=seen.failure, **self._measured())
+        self._looks += 1
+        self._tell("poll", {"elapsed": self.progress.elapsed, "polls": seen.polls})
         if seen.failure is not None:
             self._log.warning("provisioning_look_failed", exc_info=seen.failure, **self._measured())
         if self._on_progress is None:
@@ -187,6 +200,23 @@ class Course:
         error.add_note(note)
         self._notes.append(note)
         self._log.warning("provisioning_loose_end", note=note)
+
+    def tell_as(self, what: str) -> None:
+        """Tell of the looks and of the end on the event bus, under this name."""
+        self._told_as = what
+
+    def _tell(self, event: str, measurements: Mapping[str, Any], metadata: Mapping[str, Any] = NO_TAGS) -> None:
+        if self._told_as is not None:
+            about = {"harness_id": self._id, "phase": self._phase, "status": self._status}
+            emit(f"{self._told_as}.{event}", measurements, {**about, **metadata})
+
+    def _tell_failure(self, error: BaseException) -> None:
+        measured = {"duration": self.progress.elapsed, "polls": self._looks}
+        if isinstance(error, Exception):
+            name = type(error).__name__
+            self._tell("exception", measured, {"error_type": name, "result": name})
+        else:
+            self._tell("stop", measured, {"cancelled": True, "result": "cancelled"})
 
     def error(self, message: str, **more: Any) -> ProvisioningError:
         """The error that says how far it has come.

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from .._errors import ConfigurationError
+from ..telemetry._scope import Scope, current_scope, standing
 from ._cache import Cache
 from ._harnesses import PROVISION_SECONDS
 from ._order import Order, Removal
@@ -119,7 +120,8 @@ async def provision(
         options=options,
         verify=verify,
     )
-    return await course.within_deadline(lambda: provider.provision(order))
+    with standing(_scope(provider, provider_options)):
+        return await course.within_deadline(lambda: provider.provision(order))
 
 
 async def teardown(
@@ -152,7 +154,15 @@ async def teardown(
     _require(provider)
     options = provider.parse_provisioning(provider_options, teardown=True)
     removal = Removal(handle=handle, cache=Cache(store), timeout=check_limit(timeout), options=options)
-    await provider.teardown(removal)
+    with standing(_scope(provider, provider_options)):
+        await provider.teardown(removal)
+
+
+def _scope(provider: Provisioner, options: Mapping[str, Any]) -> Scope:
+    """Where a call stands: what is told of it carries the metadata of ``model_config``."""
+    config = options.get("model_config")
+    tags = config.get("metadata") if isinstance(config, Mapping) else None
+    return Scope({**(tags if isinstance(tags, Mapping) else {}), "provider": provider.NAME}, current_scope().span_id)
 
 
 def _require(provider: Any) -> None:

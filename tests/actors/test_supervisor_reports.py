@@ -42,10 +42,18 @@ async def test_the_hook_hears_of_starts_exits_and_restarts(stage: Any, autojump_
         await trio.sleep(10)
     of = {"supervisor": "tree", "child": "a"}
     assert hook.heard == [
-        ("supervisor.child_started", {"duration": 2}, of),
-        ("supervisor.child_exited", {"duration": 5}, {**of, "exit": Exit("crashed", error=error)}),
-        ("supervisor.child_restarted", {"duration": 2, "restarts": 1}, of),
-        ("supervisor.child_exited", {"duration": 10}, {**of, "exit": Exit("shutdown", "cancelled")}),
+        ("managed_agents.supervisor.child_started", {"duration": 2, "restarts": 0}, of),
+        (
+            "managed_agents.supervisor.child_exited",
+            {"duration": 5, "restarts": 0},
+            {**of, "exit": Exit("crashed", error=error)},
+        ),
+        ("managed_agents.supervisor.child_restarted", {"duration": 2, "restarts": 1}, of),
+        (
+            "managed_agents.supervisor.child_exited",
+            {"duration": 10, "restarts": 1},
+            {**of, "exit": Exit("shutdown", "cancelled")},
+        ),
     ]
 
 
@@ -56,7 +64,8 @@ async def test_the_hook_hears_that_it_was_too_much(stage: Any, autojump_clock: A
             stage.end("a", Broken())
             await trio.sleep_forever()
     name, measurements, metadata = hook.heard[-1]
-    assert (name, measurements) == ("supervisor.intensity_exceeded", {"restarts": 0})
+    assert name == "managed_agents.supervisor.intensity_exceeded"
+    assert measurements["restarts"] == 0
     assert metadata == {"supervisor": "supervisor", "child": "a", "error": caught.value}
 
 
@@ -78,7 +87,7 @@ async def test_a_hook_that_fails_is_detached_and_told_of_once(
     hook = Hook(failing=True)
     async with open_supervisor([stage.child("a"), stage.child("b")], on_event=hook) as supervisor:
         assert supervisor.count_children().active == 2
-    assert [name for name, *_ in hook.heard] == ["supervisor.child_started"]
+    assert [name for name, *_ in hook.heard] == ["managed_agents.supervisor.child_started"]
     assert [record.levelname for record in caplog.records if "event_hook_detached" in record.message] == ["WARNING"]
 
 
@@ -93,8 +102,8 @@ async def test_crashes_and_restarts_are_logged(
     assert (crash.levelname, crash.message) == ("ERROR", "event='child_crashed' supervisor='tree' child='a'")
     assert crash.exc_info is not None
     assert str(crash.exc_info[1]) == "why"
-    assert restart.levelname == "INFO"
-    assert restart.message == "event='child_restarted' supervisor='tree' child='a' restarts=1"
+    assert restart.levelname == "WARNING"
+    assert restart.message == "event='supervisor.child_restarted' supervisor='tree' child='a' duration=0.0 restarts=1"
 
 
 @pytest.mark.parametrize("end", [None, Shutdown("done")])

@@ -82,6 +82,8 @@ class Shell:
         self.deltas: list[str] = []
         self.ran: set[str] = set()
         self.journal: dict[str, ToolResult] = {}
+        self.begun: dict[int, list[str]] = {}  # requests in progress by number, and what was told of their turns
+        self.numbers = 0
         self.probes = 0
         self.acknowledged: set[str] = set()
 
@@ -135,7 +137,23 @@ class Shell:
                 self.timers.add(key)
             case fx.CancelTimer(key=key):
                 self.timers.discard(key)
-            case fx.Announce(result=result):
+            case fx.Began(request=number):
+                self.numbers += 1
+                assert number == self.numbers, "each request is told to have begun once"
+                self.begun[number] = []
+            case fx.TurnBegan(request=number, turn=turn):
+                self.begun[number].append(f"begun {turn}")
+            case fx.TurnEnded(request=number, turn=turn, calls=calls):
+                told = self.begun[number]
+                assert told[-1] == f"begun {turn}", "a turn ended that was not the one in progress"
+                assert all(use.kind == "custom" for use in calls)
+                told.append(f"ended {turn}")
+            case fx.Dropped(request=number):
+                del self.begun[number]
+            case fx.Announce(request=number, result=result):
+                told = self.begun.pop(number)
+                ended = [entry for entry in told if entry.startswith("ended")]
+                assert not ended or ended[-1] == f"ended {result.turns}", f"{told}, but {result.turns} turns"
                 self.on_announce(result)
             case fx.Reply(token=token) | fx.ReplyError(token=token):
                 self.answers[token].append(effect)

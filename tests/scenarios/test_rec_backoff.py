@@ -238,5 +238,5 @@ async def test_rec_17_attach_flapping(
     assert listed == 41
     assert len(script.posts) == 2
     assert handler.events == script.order
-    attempts = [r.getMessage() for r in caplog.records if "'reconnecting'" in r.getMessage()]
+    attempts = [r.getMessage() for r in caplog.records if "'stream.reconnecting'" in r.getMessage()]
     assert len(attempts) == 41

@@ -201,7 +201,7 @@ async def test_an_end_that_is_explained_is_told_once_and_not_healed(
             heard = [result async for result in terminals]
         assert [(result.terminal, result.error.type) for result in heard] == [("terminated", kind.__name__)]
         assert ids(supervisor) == []
-        assert events == ["supervisor.child_started", "supervisor.child_exited"]
+        assert events == ["managed_agents.supervisor.child_started", "managed_agents.supervisor.child_exited"]
 
 
 @pytest.mark.parametrize("restart", ["transient", "temporary"])

@@ -17,7 +17,7 @@ from ..._errors import (
     PermissionDeniedError,
     ProtocolError,
 )
-from ..effects import Attach, Backoff, CancelTimer, Effect, Landmark, Report, SetTimer
+from ..effects import Attach, Backoff, CancelTimer, Effect, Landmark, Reconnecting, Report, SetTimer
 
 Phase: TypeAlias = Literal["opening", "attaching", "live", "reconnecting", "closed"]
 
@@ -90,9 +90,8 @@ class Connection:
             return None
         refused = cause.retry_after if isinstance(cause, APIError) else None
         retry_after = max((hint for hint in (refused, wait) if hint is not None), default=None)
-        why = "the stream ended" if cause is None else f"{type(cause).__name__}: {cause}"
         return [
             CancelTimer("healthy"),
             Backoff("reconnect", self.failures, retry_after),
-            Report("reconnecting", f"attempt {self.failures} after {why}"),
+            Reconnecting(self.failures, cause),
         ]

@@ -13,7 +13,7 @@ from dataclasses import replace
 from ..._errors import MailboxFull, ManagedAgentsError, SessionError, SessionGone
 from ..._model import Event, ResultError, SessionResult, Usage
 from ..consolidate import SeenEvents
-from ..effects import Announce, CancelTimer, Reply, ReplyError, SetTimer
+from ..effects import CancelTimer, Reply, ReplyError, SetTimer
 from ..facts import UserSpoke
 from ..ledger import Ledger
 from ..mail import Confirmation, Interrupt, RawEvent, Say, Token
@@ -22,6 +22,7 @@ from .calls import Calls
 from .core import Core
 from .handover import Afterwards, Handover
 from .postman import Postman
+from .progress import Progress
 from .requests import Request
 
 # Messages that wait for their turn. A person types a few; a program that is hundreds ahead of its agent wants to know.
@@ -38,6 +39,7 @@ class Conversation:
         active: The request in progress.
         queue: Requests that wait for their turn.
         last: The account of the last request.
+        progress: Tells of the course of each.
         winding_down: Whether the end is decided, and only an interrupt on its way is waited for.
         leaves_work: Whether a request was given up while the provider was at work on it, and still may be.
         inherited: The request that was in progress when an earlier machine ended, until its place in the log is found.
@@ -52,6 +54,7 @@ class Conversation:
         # Inputs that the provider has queued though their requests are over: it may begin on them yet.
         self._given_up: set[object] = set() if handover is None else set(handover.given_up)
         self._predecessor = handover
+        self.progress = Progress(core, calls, handover)
         self._after: Afterwards = "nothing" if handover is None else handover.afterwards
         settings = core.settings
         self.leaves_work = False
@@ -60,7 +63,8 @@ class Conversation:
         self.queue: deque[Request] = deque(() if handover is None else handover.queue)
         if settings.kickoff is not None and handover is None:
             waiting = [] if settings.kickoff_token is None else [settings.kickoff_token]
-            self.queue.append(Request(input=settings.kickoff, results=waiting, is_kickoff=True))
+            sender = settings.kickoff_sender
+            self.queue.append(Request(input=settings.kickoff, sender=sender, results=waiting, is_kickoff=True))
 
     @property
     def ledger(self) -> Ledger:
@@ -92,7 +96,7 @@ class Conversation:
                 self.answer(token, full)
             return
         waiting = [] if mail.result is None else [mail.result]
-        request = Request(input=mail.input, delivery=mail.delivery, results=waiting)
+        request = Request(input=mail.input, sender=mail.sender, delivery=mail.delivery, results=waiting)
         self.queue.append(request)
         self.start_next()
         if request.delivery is not None:
@@ -211,6 +215,7 @@ class Conversation:
         if request.rivalled:
             request.rivalled = False
             request.ledger = Ledger()
+            self.progress.start_over(request)
 
     def interrupt(self, token: Token) -> None:
         """A caller wants the current request cut short."""
@@ -246,6 +251,7 @@ class Conversation:
             given_up=frozenset(self._given_up),
             abandoned=frozenset() if ended else frozenset(self._calls.abandoned),
             begun=frozenset(self._calls.begun),
+            numbered=self.progress.numbered,
         )
 
     # --- ending ---------------------------------------------------------------------------------------------------
@@ -257,8 +263,7 @@ class Conversation:
             self._after = "more"
         elif self._after == "more":
             self._after = "nothing"
-        self._core.flush()
-        self._core.emit(Announce(result))
+        self.progress.ended(request, result, error)
         self.answer(request.delivery, error, "delivered")
         for token in request.results:
             self.answer(token, error, result)
@@ -325,6 +330,7 @@ class Conversation:
     def drop_foreign(self, request: Request) -> None:
         """The provider has dropped the input of another client, or of an earlier run: it is no request any more."""
         self.retire(request)
+        self.progress.dropped(request)
         self.nothing_to_do(request.results)
 
     def nothing_to_do(self, tokens: list[Token]) -> None:

@@ -36,6 +36,7 @@ class MachineSettings:
         timeout: For a request; for a run, from its very start.
         kickoff: What the session is opened with.
         kickoff_token: Who waits for the first request's terminal.
+        kickoff_sender: What is handed back when the first request begins.
         unresolved_after: Quiet before a wait that nobody here can end is looked into.
         max_attempts: Losses of the stream in a row after which the session gives up.
         healthy_after: Life after which a stream counts as healthy.
@@ -54,6 +55,7 @@ class MachineSettings:
     timeout: float | None = None
     kickoff: Message | Goal | None = None
     kickoff_token: Token | None = None
+    kickoff_sender: object = None
     unresolved_after: float = 10.0
     max_attempts: int | None = None
     healthy_after: float = 10.0

@@ -88,7 +88,7 @@ class Endings:
         """The provider has ended the session: a result for the request in progress, and the end of all others."""
         core, request = self._core, self._conversation.active
         if request is not None:
-            request.ledger.end_turn()
+            self._conversation.progress.end_turn(request)
             self._conversation.finish(
                 request,
                 request.ledger.result(core.session_id, "terminated", None, error=core.log.error, resumable=False),

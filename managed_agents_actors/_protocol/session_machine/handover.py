@@ -36,6 +36,7 @@ class Handover:
         given_up: Inputs that the provider had queued though their requests are over.
         abandoned: Open calls that are not to be taken up.
         begun: Open calls that were run.
+        numbered: How many requests have been told to have begun.
     """
 
     session_id: str
@@ -50,6 +51,7 @@ class Handover:
     given_up: frozenset[object]
     abandoned: frozenset[str]
     begun: frozenset[str]
+    numbered: int
 
     def answers_sent(self) -> list[Answer]:
         """The answers that were perhaps taken, and are still wanted."""

@@ -135,9 +135,11 @@ class SessionMachine:
         if self._succession is not None:
             self._succession.begin()
             return [*self._core.take_effects(), *self.connection.open(blank=False)]
+        if self.queue:
+            self._conversation.progress.begun(self.queue[0])  # opening the session is part of what it is opened for
         if settings.one_shot and settings.timeout is not None:
-            return [SetTimer("deadline", settings.timeout)]
-        return []
+            self._core.emit(SetTimer("deadline", settings.timeout))
+        return self._core.take_effects()
 
     def hand_over(self) -> Handover | None:
         """Give what a machine that takes this one's place has to know; nothing without a session."""
@@ -161,9 +163,12 @@ class SessionMachine:
         self._endings.close_if_wound_down()
         if self.closed or not self.connection.live:
             return
+        progress = self._conversation.progress
+        progress.begun(self.active)
         self._calls.take_up()
         self._quiet.surface_action()
         self._conversation.start_next()
+        progress.go_on(self.active)
         for delivery in self._postman.send_held():
             if self.active is not None and self.active.post_id == delivery.id:
                 self.active.sent = True

@@ -21,6 +21,10 @@ class Request:
 
     Attributes:
         input: What starts it; ``None`` for a turn that was not started from here.
+        sender: What was mailed with it.
+        number: Its number, once it has been told that it began; 0 until then.
+        turn: The number of its latest turn that has been told to have begun.
+        told: How many of its turns have been told to have ended.
         delivery: Who waits for the input's acceptance, while the input has not gone out.
         results: Who waits for the terminal.
         is_kickoff: Whether the session was opened with it.
@@ -42,6 +46,10 @@ class Request:
     """
 
     input: Message | Goal | None = None
+    sender: object = None
+    number: int = 0
+    turn: int = 0
+    told: int = 0
     delivery: Token | None = None
     results: list[Token] = field(default_factory=list)
     is_kickoff: bool = False

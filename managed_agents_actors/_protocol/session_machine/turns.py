@@ -60,7 +60,7 @@ class Turns:
         if self._core.replaying:
             self._conversation.retire(request)
         else:
-            request.ledger.end_turn()
+            self._conversation.progress.end_turn(request)
             self._conversation.give_up(request, error)
 
     def model_goes_on(self, request: Request) -> None:
@@ -71,7 +71,7 @@ class Turns:
     def end(self, request: Request, terminal: Terminal, stop_reason: Any) -> None:
         """A turn is over."""
         request.round.clear()
-        request.ledger.end_turn()
+        self._conversation.progress.end_turn(request)
         if self._core.replaying:
             if terminal != "requires_action":
                 self._conversation.retire(request)

@@ -1,0 +1,85 @@
+"""What is told of a request's course: that it has begun, each of its turns, and its end, each exactly once.
+
+A request has a number from when it is told of. What a session did before it was taken up here is told of by nobody;
+what a machine before this one has told is not told again, though the log is read anew.
+"""
+
+from __future__ import annotations
+
+from ..._errors import ManagedAgentsError
+from ..._model import SessionResult
+from ..effects import Announce, Began, Dropped, TurnBegan, TurnEnded
+from .calls import Calls
+from .core import Core
+from .handover import Handover
+from .requests import Request
+
+
+class Progress:
+    """Tells of requests.
+
+    Attributes:
+        numbered: How many have been told to have begun.
+    """
+
+    def __init__(self, core: Core, calls: Calls, handover: Handover | None) -> None:
+        self._core = core
+        self._calls = calls
+        self.numbered = 0 if handover is None else handover.numbered
+
+    def begun(self, request: Request | None) -> None:
+        """The request has begun, and with it its first turn."""
+        if request is not None and not request.number and not self._core.replaying:
+            self._number(request)
+            self.begin_turn(request)
+
+    def go_on(self, request: Request | None) -> None:
+        """The next turn begins, if it does: with the results of all calls that the turn before has made."""
+        self.begun(request)
+        if request is None or self._core.replaying or request.turn > request.told or request.boundaries:
+            return
+        if self._core.log.calls.keys() <= self._calls.results.keys():
+            self.begin_turn(request)
+
+    def begin_turn(self, request: Request) -> None:
+        """The turn after the last one that has ended begins, or begins anew."""
+        request.turn = request.told + 1
+        self._core.emit(TurnBegan(request.number, request.turn, request.ledger.usage))
+
+    def end_turn(self, request: Request) -> None:
+        """Count a turn: it has ended."""
+        self.begun(request)
+        request.ledger.end_turn()
+        turn = request.ledger.turns
+        if self._core.replaying or turn <= request.told:
+            return
+        if request.turn == request.told:
+            self.begin_turn(request)
+        request.told = turn
+        self._core.flush()
+        self._core.emit(TurnEnded(request.number, turn, request.ledger.turn_calls, request.ledger.usage))
+
+    def start_over(self, request: Request) -> None:
+        """What was taken for the request's was another one's: its account begins anew, and its turns with it."""
+        if request.number:
+            request.told = 0
+            self.begin_turn(request)
+
+    def ended(self, request: Request, result: SessionResult, error: ManagedAgentsError | None) -> None:
+        """The request has ended: its terminal is announced."""
+        self._number(request)
+        self._core.flush()
+        self._core.emit(Announce(request.number, result, error))
+
+    def dropped(self, request: Request) -> None:
+        """The request is none."""
+        if request.number:
+            self._core.emit(Dropped(request.number))
+
+    def _number(self, request: Request) -> None:
+        if not request.number:
+            self.numbered += 1
+            request.number = self.numbered
+            request.turn = request.told = request.ledger.turns
+            self._core.flush()
+            self._core.emit(Began(request.number, request.input, request.sender))
