@@ -14,7 +14,7 @@ help:
 	@echo "make soak-bytes recorded turns, cut at every byte of their streams and listings; takes long"
 	@echo "make lint       ruff: rules and format"
 	@echo "make typecheck  mypy, strict"
-	@echo "make bench      speed, beside the official SDKs, in one run"
+	@echo "make bench      speed, beside the official SDKs, in one run; and what it costs to tell events"
 	@echo "make venv       install everything into $(VENV)"
 	@echo "make clean      remove $(VENV), caches and build results"
 
@@ -55,6 +55,7 @@ soak-bytes: venv
 bench: venv
 	$(BIN)/python benchmarks/session.py
 	$(BIN)/python benchmarks/event_stream.py
+	$(BIN)/python benchmarks/telemetry.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

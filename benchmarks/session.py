@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 
-import anthropic
 import trio
 
 import managed_agents_actors as maa
@@ -130,6 +129,8 @@ async def events_by_session(url: str, count: int) -> float:
 
 async def events_by_sdk(url: str, count: int) -> float:
     """Read the burst from the official SDK's stream."""
+    import anthropic  # not above: the servers, and who only measures ours, need no SDK
+
     async with anthropic.AsyncAnthropic(api_key=KEY, base_url=url) as client:
         stream = await client.beta.sessions.events.stream(SESSION)
         started, seen = time.perf_counter(), 0
@@ -172,6 +173,7 @@ async def tools_by_session(url: str, agent: str, environment: str, rounds: int) 
 
 async def tools_by_sdk(url: str, agent: str, environment: str, rounds: int) -> float:
     """Run the agent with the official SDK's tool runner."""
+    import anthropic
 
     @anthropic.beta_async_tool(name="lookup", description="Look up.", input_schema={"type": "object"})
     async def sdk_lookup(**_input: object) -> str:

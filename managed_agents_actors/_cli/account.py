@@ -10,12 +10,12 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, TextIO, TypeAlias
 
+from .words import BOLD, CYAN, DIM, GREEN, RED, WIDTH, YELLOW, called, painted, said, tokens
+
 Note: TypeAlias = Mapping[str, Any]
 
-WIDTH: Final = 100  # columns; wider lines are hard to read
 INDENT: Final = " " * 18
 
-BOLD, DIM, RED, GREEN, YELLOW, CYAN = "1", "2", "31", "32", "33", "36"
 COLOURS: Final = {
     "you": BOLD,
     "agent": CYAN,
@@ -57,7 +57,7 @@ class TextAccount:
         self._out.flush()
 
     def _paint(self, text: str, colour: str) -> str:
-        return f"\x1b[{colour}m{text}\x1b[0m" if self._colour and colour else text
+        return painted(text, colour) if self._colour else text
 
 
 def _lines(note: Note) -> Iterator[tuple[str, str]]:
@@ -85,26 +85,19 @@ def _lines(note: Note) -> Iterator[tuple[str, str]]:
 def _event_lines(event: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     match event["type"]:
         case "user.message":
-            yield "you", _text(event)
+            yield "you", said(event["content"])
         case "agent.message":
-            yield "agent", _text(event)
+            yield "agent", said(event["content"])
         case "agent.custom_tool_use":
-            arguments = ", ".join(f"{name}={value!r}" for name, value in event["input"].items())
-            yield "agent", f"calls {event['name']}({arguments})"
+            yield "agent", f"calls {called(event['name'], event['input'])}"
         case "user.custom_tool_result":
-            yield "session", f"result taken by the server: {_text(event)}"
+            yield "session", f"result taken by the server: {said(event['content'])}"
 
 
 def _result_lines(note: Note) -> Iterator[tuple[str, str]]:
-    usage = note["usage"]
-    spent = f"{usage['input_tokens']} input and {usage['output_tokens']} output tokens"
-    yield "result", f"{note['terminal']} after {note['turns']} turns, {spent}"
+    yield "result", f"{note['terminal']} after {note['turns']} turns, {tokens(note['usage'])}"
     for problem in note["problems"]:
         yield "FAILED", problem
     if not note["problems"]:
         checked = f"each tool ran once, each result was sent once, and all {note['events']} events arrived once"
         yield "passed", f"the stream was lost, the actor crashed, and yet {checked}, in order"
-
-
-def _text(event: Mapping[str, Any]) -> str:
-    return " ".join(block["text"] for block in event["content"] if block["type"] == "text")

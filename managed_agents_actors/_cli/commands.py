@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from importlib import metadata
 from typing import TYPE_CHECKING, Final, TextIO
 
 import trio
 
 from .._errors import ConfigurationError, ManagedAgentsError
+from .words import WIDTH, printable
 
 if TYPE_CHECKING:
     from .demo import Scenario
@@ -28,7 +31,7 @@ TERMINATED: Final = 128 + signal.SIGTERM
 
 EPILOG = """\
 exit status:
-  0    done; of the demonstration: it gave the right result
+  0    done; of the demonstration: it gave the right result; of tail: the session is over, or all was shown
   1    the provider or the store refused, the demonstration went wrong, or the output cannot be written; the last
        lines say why
   2    the command line or a file is wrong; nothing was sent
@@ -54,6 +57,12 @@ An agent's file may also have "environment", which a harness gets, and "executio
 made at the provider if it is not there, is named <base>_<digest> by its content, and is remembered in the store.
 """
 
+TAIL = """\
+The last events of a session of Claude Managed Agents, and then those that come, until the session is terminated or
+deleted. Each is shown once, in the order of the session's log: when the stream is lost, it is opened again, and what
+was missed is read. Nothing is sent to the session: whoever drives it notices nothing. Times are the events' own, UTC.
+"""
+
 # The command and what it is about.
 KINDS: Final = {"agents": "agent", "environments": "environment", "harnesses": "harness"}
 
@@ -76,6 +85,8 @@ def main(arguments: Sequence[str] | None = None, *, scenario: Scenario | None = 
         try:
             if options.command == "demo":
                 return _demo(scenario, sys.stdout, as_json=options.json)
+            if options.command == "tail":
+                return _tail(options, sys.stdout)
             return _provision(options)
         except OSError as error:
             return _cannot_print(error)
@@ -113,7 +124,7 @@ def _interrupted(options: argparse.Namespace, error: BaseException, status: int)
     notes = list(_notes(error))
     for note in notes:
         _tell(note)
-    if options.command != "demo" and options.json:
+    if options.command in KINDS and options.json:
         from .answers import failure, render
 
         told = KeyboardInterrupt(
@@ -149,6 +160,28 @@ def wants_colour(out: TextIO, environment: Mapping[str, str]) -> bool:
     return out.isatty() and not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
 
 
+def _tail(options: argparse.Namespace, out: TextIO) -> int:
+    from .event_lines import TextLines, json_line
+    from .tail import read_tail, run_tail
+
+    def columns() -> int:
+        return shutil.get_terminal_size().columns if out.isatty() else WIDTH
+
+    line = json_line if options.json else TextLines(colour=wants_colour(out, os.environ), width=columns)
+    try:
+        tail = read_tail(options, _tell)
+        trio.run(partial(run_tail, tail, lambda event: _print(line(event)), _tell, out, base_url=options.base_url))
+    except ManagedAgentsError as error:
+        return _failed(error)
+    return 0
+
+
+def _failed(error: ManagedAgentsError) -> int:
+    for line in (str(error), *_notes(error)):
+        _tell(line)
+    return 2 if isinstance(error, ConfigurationError) else 1
+
+
 def _provision(options: argparse.Namespace) -> int:
     from .answers import failure, render
     from .provisioning import perform, read_build
@@ -162,9 +195,7 @@ def _provision(options: argparse.Namespace) -> int:
         answer = trio.run(perform, options, build, store, _tell, restrict_keyboard_interrupt_to_checkpoints=True)
     except ManagedAgentsError as error:
         answer = failure(options.verb, options.kind, error, _notes(error))
-        for line in (str(error), *_notes(error)):
-            _tell(line)
-        status = 2 if isinstance(error, ConfigurationError) else 1
+        status = _failed(error)
     _print(render(answer, as_json=options.json))
     return status
 
@@ -179,7 +210,7 @@ def _print(text: str) -> None:
 def _tell(line: str) -> None:
     if sys.stderr is not None:
         with suppress(OSError):  # there is nowhere else to say it
-            print(f"managed-agents: {line}", file=sys.stderr, flush=True)
+            print(f"managed-agents: {printable(line)}", file=sys.stderr, flush=True)
 
 
 def _notes(error: BaseException) -> Iterator[str]:
@@ -211,6 +242,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--json", action="store_true", help='print one JSON object per line, each with a "type" and a time "at"'
     )
+    _add_tail(commands)
     for command, kind in KINDS.items():
         of = "AWS Bedrock AgentCore" if kind == "harness" else "Claude Managed Agents"
         told = f"build, list, tag, find and prune {command} of {of}"
@@ -220,6 +252,35 @@ def _parser() -> argparse.ArgumentParser:
         for verb in ("ensure", "list", "tag", "resolve", "prune"):
             _add_verb(verbs, verb, kind)
     return parser
+
+
+def _add_tail(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "tail",
+        help="follow a session's events",
+        description=TAIL,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("session_id", metavar="SESSION_ID", help="the session")
+    told = "begin with the last N events that are there already, or with all of them (default: 10)"
+    add("-n", "--lines", metavar="N|all", type=_count, default=10, help=told)
+    add("--no-follow", action="store_true", help="show what is there already, and wait for nothing")
+    add("--types", metavar="TYPES", help="show these types of events only, such as user.message,agent.*")
+    add("--deltas", action="store_true", help="show messages while they are being written, too, whatever their type")
+    add("--json", action="store_true", help="print the events as they came, one JSON object per line")
+    add("--base-url", metavar="URL", help="where the API is, in place of ANTHROPIC_BASE_URL")
+    told = "whose session it is, if its id does not tell; the sessions of bedrock_agent_core cannot be followed"
+    add("--provider", choices=("claude_managed_agents", "bedrock_agent_core"), help=told)
+
+
+def _count(text: str) -> int | None:
+    if text == "all":
+        return None
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0, or all, not {text!r}")
+    return min(int(text), sys.maxsize)
 
 
 def _add_verb(verbs: argparse._SubParsersAction[argparse.ArgumentParser], verb: str, kind: str) -> None:

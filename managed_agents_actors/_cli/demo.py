@@ -143,10 +143,10 @@ class Narrator:
 
     def supervised(self, name: str, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
         """Note what the supervisor tells of the session's actor."""
-        if name == "supervisor.child_exited" and metadata["exit"].kind == "crashed":
+        if name == "managed_agents.supervisor.child_exited" and metadata["exit"].kind == "crashed":
             self.note("crash", error=str(metadata["exit"].error.__cause__))
             self._restarting = True
-        elif name == "supervisor.child_restarted":
+        elif name == "managed_agents.supervisor.child_restarted":
             self.note("restarted", restarts=measurements["restarts"])
 
     async def watch_stream(self, session: Session) -> None:

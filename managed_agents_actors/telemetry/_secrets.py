@@ -39,10 +39,12 @@ def _by_first_letter(names: Iterable[str]) -> str:
     return "|".join(f"[{letter}{letter.upper()}](?i:{rest})" for letter, rest in rests.items())
 
 
-_NAME: Final = rf"""
-    (?P<name> {_by_first_letter(_NAMES)} )
-    (?P<plural> [sS] )? (?: [-_. ]? (?i: value | hash | header | [0-9]{{1,3}} ) )?
-"""
+_NAME: Final = _by_first_letter(_NAMES)
+_MORE: Final = r"(?: [-_. ]? (?i: value | hash | header | [0-9]{1,3} ) )?"
+_NAMED: Final = rf"(?P<name> {_NAME} ) (?P<plural> [sS] )? {_MORE}"
+_GIVES: Final = r"[ \t]{0,16}+ (?: [:=]{1,2}+>?+ | %3[ADad] ) [ \t]{0,16}+"
+# A name in place of a value, which is then given its own: "the token: api key=…".
+_LABEL: Final = rf"[A-Za-z0-9_.-]*? (?: {_NAME} ) [sS]? {_MORE} {_GIVES}"
 _SCHEME: Final = r"(?i: bearer | basic | digest | negotiate | token | apikey | aws4-hmac-sha256 ) [ \t]{1,4}"
 
 # A value in quotes, to the next quote that is escaped just as the first one is; it may be cut off before that.
@@ -66,17 +68,17 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern, re.VERBOSE | re.ASCII)
 
 
-_NAMED: Final = _compiled(rf"{_NAME} \W*\Z")
+_NAMED_AT_END: Final = _compiled(rf"{_NAMED} \W*\Z")
 _WITH_SCHEME: Final = _compiled(rf"({_SCHEME}) \S")
 
 # `api_key=abc`, `authorization: Bearer abc`, `cookie: a=b; c=d`, `"token": "abc"`, `'cookies': ['a', 'b']`. What asks
 # for a secret at the end of a text in quotes, `"password: ", "more"`, is given none.
 _GIVEN: Final = _compiled(
     rf"""
-    {_NAME} (?P<called> \\{{0,8}}[\"'] )? [ \t]{{0,16}}+ (?: [:=]{{1,2}}+>?+ | %3[ADad] ) [ \t]{{0,16}}+
+    {_NAMED} (?P<called> \\{{0,8}}[\"'] )? {_GIVES}
     (?: {_OPENED} (?(called) | (?! [,:)}}\]\n] ) ) {_QUOTED}
-      | (?! {_NOTHING} ) (?(plural) (?! {_NO_SECRETS} ) )
-        (?P<bare> (?: {_SCHEME} )? (?: \[ (?! \] ) [^\]]*+ \]?+ (?: {_BARE} )? | {_BARE} )
+      | (?P<bare> (?: {_LABEL} ){{0,3}}+ (?! {_NOTHING} ) (?(plural) (?! {_NO_SECRETS} ) )
+                  (?: {_SCHEME} )? (?: \[ (?! \] ) [^\]]*+ \]?+ (?: {_BARE} )? | {_BARE} )
                   (?: ;[ ]? [^\s=;\"']{{1,64}} = {_BARE} )*+ )
     )
     """
@@ -84,7 +86,7 @@ _GIVEN: Final = _compiled(
 # `('x-api-key', 'abc')`, as in a list of headers that is shown.
 _PAIRED: Final = _compiled(
     rf"""
-    [(\[] \s? {_OPENED} [A-Za-z0-9_.-]*? {_NAME} {_CLOSED} , [ ]?
+    [(\[] \s? {_OPENED} [A-Za-z0-9_.-]*? {_NAMED} {_CLOSED} , [ ]?
     b? {_CLOSED} {_QUOTED} (?= {_CLOSED} ,? \s? [)\]] )
     """
 )
@@ -114,7 +116,7 @@ _PEM: Final = re.compile(
 
 def sort_of(name: str) -> Sort:
     """Tell what sort of thing is given to a name: a secret, secrets, an ``Authorization`` header, or none of these."""
-    found = _NAMED.search(name)
+    found = _NAMED_AT_END.search(name)
     return "" if found is None else _sort(found)
 
 

@@ -125,7 +125,8 @@ class Span:
     ) -> None:
         listeners = listeners_of(name)
         if listeners:
-            deliver(listeners, name, measurements, {**self._metadata, **metadata}, content)
+            told = {**self._metadata, **metadata} if metadata else self._metadata
+            deliver(listeners, name, measurements, told, content)
 
 
 @final
