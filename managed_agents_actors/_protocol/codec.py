@@ -12,7 +12,7 @@ from typing import Any
 
 __all__ = ["decode_json", "encode_json", "has_lone_surrogate", "without_lone_surrogates"]
 
-_decode = json.JSONDecoder().decode
+_decoder = json.JSONDecoder()
 _encode = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode
 _encode_unescaped = json.JSONEncoder(ensure_ascii=False).encode
 
@@ -28,7 +28,12 @@ def decode_json(data: bytes | bytearray | memoryview | str) -> Any:
     """
     text = data if isinstance(data, str) else str(data, "utf-8", "surrogatepass")
     try:
-        return _decode(text)
+        try:
+            value, end = _decoder.raw_decode(text)
+        except json.JSONDecodeError:
+            value, end = None, -1
+        # To look for white space around it costs as much again, and there is hardly ever any.
+        return value if end == len(text) else _decoder.decode(text)
     except RecursionError as error:
         raise ValueError("JSON is nested too deeply") from error
 

@@ -33,6 +33,21 @@ def sum_usage(spent: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> U
     )
 
 
+def _message(fact: Said | Called | Answered | UserSpoke) -> Mapping[str, Any]:
+    """A fact as it stands in a transcript; one without content stands in none."""
+    match fact:
+        case Said(texts=texts):
+            return {"role": "assistant", "content": [{"type": "text", "text": text} for text in texts]}
+        case Called(use=use):
+            called = {"type": "tool_use", "id": use.id, "name": use.name, "input": use.input}
+            return {"role": "assistant", "content": [called]}
+        case Answered(tool_use_id=call_id, content=content, is_error=is_error):
+            answer = {"type": "tool_result", "tool_use_id": call_id, "content": list(content), "is_error": is_error}
+            return {"role": "user", "content": [answer]}
+        case UserSpoke(content=content):
+            return {"role": "user", "content": list(content)}
+
+
 class _Preview:
     """An assistant message that is being written.
 
@@ -99,7 +114,7 @@ class Ledger:
         self._custom: list[ToolUse] = []
         self._server: list[ToolUse] = []
         self._previews: dict[str, _Preview] = {}
-        self._transcript: list[Mapping[str, Any]] = []
+        self._transcript: list[Said | Called | Answered | UserSpoke] = []
 
     @property
     def usage(self) -> Usage:
@@ -134,23 +149,15 @@ class Ledger:
         """Account for one new fact; return the text it adds, which is the delta to show."""
         match fact:
             case Said(texts=texts):
-                self._write("assistant", [{"type": "text", "text": text} for text in texts])
+                self._transcript.append(fact)
                 return self._say(event.get("id"), texts)
             case PreviewText():
                 return self._preview(fact)
             case Called(use=use):
                 (self._custom if use.kind == "custom" else self._server).append(use)
-                self._write("assistant", [{"type": "tool_use", "id": use.id, "name": use.name, "input": use.input}])
-            case Answered(tool_use_id=call_id, content=content, is_error=is_error):
-                result = {
-                    "type": "tool_result",
-                    "tool_use_id": call_id,
-                    "content": list(content),
-                    "is_error": is_error,
-                }
-                self._write("user", [result])
-            case UserSpoke(content=content):
-                self._write("user", list(content))
+                self._transcript.append(fact)
+            case Answered() | UserSpoke():
+                self._transcript.append(fact)
             case Spent(usage=usage, raw=raw):
                 self._usage.append((usage, usage if raw is None else raw))
             case Running():
@@ -240,15 +247,11 @@ class Ledger:
             custom_tool_uses=tuple(self._custom),
             server_tool_uses=tuple(self._server),
             events=tuple(self._events),
-            transcript=tuple(self._transcript),
+            transcript=tuple([message for fact in self._transcript if (message := _message(fact))["content"]]),
             outcome=self.outcome,
             error=error,
             resumable=resumable,
         )
-
-    def _write(self, role: str, content: list[Mapping[str, Any]]) -> None:
-        if content:
-            self._transcript.append({"role": role, "content": content})
 
     def _append(self, text: str, *, apart: bool) -> str:
         added = []

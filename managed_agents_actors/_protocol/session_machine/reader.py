@@ -175,10 +175,14 @@ class LogReader:
                 listing.unplaced.append(event)
 
     def _absorb(self, events: Sequence[Event], origin: Origin, *, stale: bool = False) -> None:
+        moved = False
         for event in events:
             if self._core.closed:
                 return
             admission = self._seen.admit(event)
+            if not moved and admission is not Admission.KNOWN:
+                moved = True
+                self._quiet.broken()
             fact = self._classify(event) if admission is not Admission.KNOWN or origin == "history" else NOTHING
             if admission is Admission.NEW:
                 self._take(event, self._outdated(fact) if stale else fact, origin)
@@ -199,7 +203,6 @@ class LogReader:
         preview = isinstance(fact, PreviewText)
         if isinstance(fact, PreviewText) and fact.event_id in self._seen:
             return  # the message itself was in the listing
-        self._quiet.broken()
         self._prepare(event, fact)
         closed = self._core.log.absorb(fact)
         account = self._conversation.account
@@ -227,7 +230,6 @@ class LogReader:
 
     def _update(self, event: Event, fact: Fact) -> None:
         """A queued event came back processed: only what depends on that changes."""
-        self._quiet.broken()
         if isinstance(fact, Interrupted):
             # It ends the calls that stood before it, not those of a turn that has begun since it was queued.
             for call_id in self._core.log.close(self._interrupts.pop(str(event.get("id")), ())):
