@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from managed_agents_actors._protocol import codec
 from managed_agents_actors._protocol.codec import (
     decode_json,
+    decode_json_exactly,
     encode_json,
     has_lone_surrogate,
     without_lone_surrogates,
@@ -43,6 +50,76 @@ def test_big_integers_stay_exact() -> None:
 @pytest.mark.parametrize("data", [rb'"\ud800"', '"\ud800"', b'"\xed\xa0\x80"'])
 def test_lone_surrogates_are_accepted(data: bytes | str) -> None:
     assert decode_json(data) == "\ud800"
+
+
+def outcome(decode: Callable[[bytes], Any], data: bytes) -> str:
+    """What comes of it, to the last digit and in order."""
+    try:
+        return repr(decode(data))
+    except ValueError as error:
+        return f"{type(error).__name__}: {error}"
+
+
+CURIOUS = [
+    *[
+        b"-0",
+        b"-0.0",
+        b"1e5",
+        b"1e999",
+        b"-1e999",
+        b"NaN",
+        b"-Infinity",
+        b"18446744073709551616",
+        b"0.1e-400",
+        b"9" * 400,
+    ],
+    *[
+        b'{"a":1,"b":2,"a":3}',
+        b' {"a" : 1 }\n',
+        b'"\\u0000"',
+        rb'"\ud83d\ude00"',
+        rb'"\ude00\ud83d"',
+        b'"\t"',
+        b'"\xc3"',
+    ],
+    *[b"\xef\xbb\xbf1", b"01", b"1.", b"[1,]", b'{"a":1}x', b"tru", b" ", b"2.2250738585072011e-308"],
+]
+
+
+@pytest.mark.parametrize("data", CURIOUS, ids=repr)
+def test_the_fast_decoder_gives_what_the_exact_one_gives(data: bytes) -> None:
+    assert outcome(decode_json, data) == outcome(decode_json_exactly, data)
+
+
+@settings(deadline=None, max_examples=500)  # machines are shared
+@given(st.data())
+def test_the_fast_decoder_gives_the_same_also_for_what_is_damaged(data: st.DataObject) -> None:
+    given_json = data.draw(json_values.map(encode_json) | json_values.map(lambda value: json.dumps(value).encode()))
+    at = data.draw(st.integers(0, len(given_json)))
+    damaged = given_json[:at] + data.draw(st.binary(max_size=2)) + given_json[at + data.draw(st.integers(0, 2)) :]
+    for each in (given_json, damaged):
+        assert outcome(decode_json, each) == outcome(decode_json_exactly, each)
+
+
+@given(st.floats(allow_nan=False), st.sampled_from(["r", ".25e", ".17g", ".3f"]))
+def test_the_fast_decoder_reads_numbers_to_the_last_digit(number: float, form: str) -> None:
+    text = repr(number) if form == "r" else format(number, form)
+    assert outcome(decode_json, text.encode()) == outcome(decode_json_exactly, text.encode())
+
+
+def test_the_fast_decoder_is_there_to_be_compared() -> None:
+    assert codec._decode_fast is not None
+
+
+def test_without_the_extra_everything_is_decoded_all_the_same() -> None:
+    program = (
+        "import sys; sys.modules['msgspec'] = None\n"
+        "from managed_agents_actors._protocol import codec\n"
+        "assert codec._decode_fast is None\n"
+        "print(codec.decode_json(b'{\"a\": [1e999, 123456789012345678901234567890]}'))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout == "{'a': [inf, 123456789012345678901234567890]}\n"
 
 
 def circular() -> list[object]:
