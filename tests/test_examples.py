@@ -33,6 +33,14 @@ EXPECTED = {
         "    [end_turn, 2 turns, convert{'amount': 20, 'to': 'EUR'}, True]",
         "    You are welcome.",
     ],
+    "observability.py": [
+        '"name": "timetable.query"',
+        '"name": "execute_tool get_flight"',
+        '"name": "invoke_agent"',
+        '"name": "plan trip"',
+        "Pack light: it is sunny. MA 204 leaves on time, from gate B12.",
+        '"name": "gen_ai.execute_tool.duration"',
+    ],
     "first_tool.py": ["Leave your umbrella at home.", "1 tool call, 48 output tokens"],
     "multi_turn_chat.py": ["ada: What is my name?", "  -> You told me 2 messages ago."],
     "claude_managed_agents.py": [
@@ -76,3 +84,15 @@ def test_an_example_that_lacks_a_role_says_how_it_is_used() -> None:
     assert (run.returncode, run.stdout) == (1, "")
     [line] = run.stderr.splitlines()
     assert line.startswith("usage: python ")
+
+
+def test_the_example_that_needs_opentelemetry_says_how_to_install_it() -> None:
+    program = f"""
+import runpy, sys
+sys.modules["opentelemetry"] = None  # importing it now fails, as if it were not installed
+runpy.run_path({str(EXAMPLES / "observability.py")!r})
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (run.returncode, run.stdout) == (1, "")
+    [line] = run.stderr.splitlines()
+    assert line.endswith('pip install "managed-agents-actors[otel,tools]" opentelemetry-sdk')

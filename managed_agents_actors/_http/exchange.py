@@ -21,7 +21,7 @@ from .._errors import AuthenticationError, ConfigurationError, ManagedAgentsErro
 from .._protocol.codec import decode_json
 from ..telemetry._bus import TRACE_HEADERS, is_span_heard, trace_headers
 from ..telemetry._events import SpanName
-from ..telemetry._spans import span
+from ..telemetry._spans import SpanBlock
 from .body import ResponseBody
 from .credentials import Authenticate, Credential, Keyring, Outgoing
 from .errors import Failure, request_id_of, status_failure, stream_failure, transport_failure, unusable
@@ -282,7 +282,8 @@ class Exchange:
             path = urlsplit(outgoing.url).path
             about = {**call.labels, "method": call.method, "path": path, **self._server, "attempt": course.attempts}
         try:
-            with span(self._span, about) as told, _overdue(course.limit, told):
+            # An error of httpx's holds its request, and with it the credential: it is shown to nobody.
+            with SpanBlock(self._span, about, shows_error=False) as told, _overdue(course.limit, told):
                 body = ResponseBody(await self._send(self._request(call, outgoing, credential)))
                 told["status"] = body.response.status_code
                 told["request_id"] = request_id_of(body.response.headers, secrets)

@@ -131,8 +131,8 @@ class Provider(Protocol):
     gives the store of a session, as :class:`~managed_agents_actors.artifacts.ArtifactStore`, without sending anything;
     it is what a tool's ``context.artifacts(**options)`` gives. An unknown option is a ``TypeError``.
 
-    One whose options name the agent may say so for telemetry: ``describe(options)`` gives a mapping with ``agent_id``, and
-    ``agent_name`` if the options know it.
+    One whose options name the agent may say so for telemetry: ``describe(options)`` gives a mapping with ``agent_id``,
+    and ``agent_name`` if the options know it.
 
     One that can make what its sessions use has the names of :class:`~managed_agents_actors.provisioning.Provisioner`,
     too; with another one :func:`~managed_agents_actors.provision` is refused.

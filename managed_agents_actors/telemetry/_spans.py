@@ -104,18 +104,23 @@ class Span:
         """Tell that it has ended, with its duration."""
         self._tell(self._names.stop, {**self._measured(), **measurements}, metadata, content)
 
-    def fail(self, error: BaseException, metadata: Mapping[str, Any] = NO_TAGS) -> None:
+    def fail(self, error: BaseException, metadata: Mapping[str, Any] = NO_TAGS, *, shown: bool = True) -> None:
         """Tell how it has ended: by an exception, or, which is no failure, by being cancelled or left.
 
         Only the type of the exception is told; the exception itself is content. A group of both is a failure. Whoever
         knows that it was cancelled because it had failed says so by an ``error_type``.
+
+        Args:
+            error: What came out of it.
+            metadata: What else is told.
+            shown: Whether the exception is content; else it holds what nobody may see.
         """
         failure = error.subgroup(Exception) if isinstance(error, BaseExceptionGroup) else error
         if not isinstance(failure, Exception):
             self.stop(metadata if "error_type" in metadata else {**metadata, "cancelled": True})
             return
         told = {**metadata, "error_type": type(failure).__name__}
-        self._tell(self._names.exception, self._measured(), told, {"exception": error})
+        self._tell(self._names.exception, self._measured(), told, {"exception": error} if shown else NO_TAGS)
 
     def _measured(self) -> dict[str, float]:
         return {"duration": self._clock() - self._began}
@@ -138,9 +143,12 @@ class SpanBlock:
         result: What is told at its end to listeners that have asked for content.
     """
 
-    __slots__ = ("_content", "_metadata", "_name", "_span", "_token", "more", "result")
+    __slots__ = ("_content", "_metadata", "_name", "_shows_error", "_span", "_token", "more", "result")
 
-    def __init__(self, name: str, metadata: Mapping[str, Any], content: Mapping[str, Any]) -> None:
+    def __init__(
+        self, name: str, metadata: Mapping[str, Any], content: Mapping[str, Any] = NO_TAGS, *, shows_error: bool = True
+    ) -> None:
+        self._shows_error = shows_error
         self._name = name
         self._metadata = metadata
         self._content = content
@@ -166,7 +174,7 @@ class SpanBlock:
         if exc is None:
             self._span.stop(self.more, content=self.result)
         else:
-            self._span.fail(exc, self.more)
+            self._span.fail(exc, self.more, shown=self._shows_error)
 
 
 def span(
