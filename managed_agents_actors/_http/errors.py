@@ -248,8 +248,9 @@ def _aws_code(headers: Mapping[str, str], body: Any, secrets: Sequence[str]) -> 
     """
     members = body if isinstance(body, dict) else {}
     for value in (headers.get("x-amzn-errortype"), members.get("__type"), members.get("code")):
-        if isinstance(value, str) and (code := value.partition(":")[0].rpartition("#")[2].strip()):
-            return _told(code, secrets)
+        # Redacted before it is cut.
+        if isinstance(value, str) and (code := redact(value, secrets).partition(":")[0].rpartition("#")[2].strip()):
+            return _bounded(code)
     return None
 
 

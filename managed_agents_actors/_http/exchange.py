@@ -35,8 +35,8 @@ __all__ = ["Answer", "Call", "Exchange", "Incoming"]
 # A page of 1000 events whose tool outputs are at the platform's 100 000 characters is 100 MB; nothing is larger.
 MAX_BODY_BYTES: Final = 128 * 1024 * 1024
 MAX_ERROR_BYTES: Final = 64 * 1024  # of an error's body: any error object, the start of an HTML page
-# Secrets of earlier calls that a server may name in a later answer, such as the token of a repository that it cannot
-# clone. Each stream keeps those of its beginning, so few: most of what a client is given is given to its next stream.
+# Secrets of earlier calls, which a server may name in later answers: the token of a repository that it could not clone.
+# Each open stream keeps a list of them, so only the latest: those of its own session were given just before.
 MAX_GIVEN: Final = 64
 BEGINNING_SECONDS: Final = 2.0  # for the first bytes of an answer that is refused whatever it says
 

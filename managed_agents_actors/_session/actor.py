@@ -187,16 +187,24 @@ class SessionActor:
         line, nursery = self._line, self._nursery
         if line is None or nursery is None:
             return  # nothing is asked for before the session is served
-        if isinstance(effect, Attach):
-            self._has_opened()
-            nursery.start_soon(line.read_stream, effect)  # it outlives turns, and stands in whichever is in progress
-            return
+        match effect:
+            # These stand in whichever turn is in progress: streams outlive turns, and the last result begins the next.
+            case Attach():
+                self._has_opened()
+                nursery.start_soon(line.read_stream, effect)
+            case Post(post_id=post_id, input=item):
+                nursery.start_soon(line.post, post_id, item)
+            case _:
+                self._start_in_turn(effect, line, nursery)
+
+    def _start_in_turn(
+        self, effect: Look | RunTool | Settle | AskPolicy | AskGuard, line: ProviderLine, nursery: trio.Nursery
+    ) -> None:
+        """Start what belongs to the turn that is in progress now, however long it takes."""
         with standing(self._home.narrator.here()):
             match effect:
                 case Look():
                     nursery.start_soon(line.look)
-                case Post(post_id=post_id, input=item):
-                    nursery.start_soon(line.post, post_id, item)
                 case RunTool(use=use):
                     scope = self._tool_scopes[use.id] = trio.CancelScope()
                     nursery.start_soon(self._run_tool, use, scope, self._tool_queue.join())

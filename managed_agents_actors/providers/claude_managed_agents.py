@@ -67,7 +67,7 @@ class Options:
     """What a session of this provider was asked to be; checked, and nothing sent yet."""
 
     client: ClaudeClient | None = None
-    agent: str | Mapping[str, Any] | None = None
+    agent: str | Mapping[str, Any] | None = field(default=None, repr=False)
     environment: str | None = None
     session_id: str | None = None
     resources: Sequence[Mapping[str, Any]] | None = field(default=None, repr=False)
@@ -208,8 +208,8 @@ async def establish(connection: Connection) -> str:
     session = await connection.client.sessions.create({k: v for k, v in fields.items() if v is not None})
     session_id = session.get("id")
     if not isinstance(session_id, str) or not session_id:
-        excerpt = encode_json(session)[:EXCERPT]
-        raise ProtocolError(f"creating a session gave no id, but an object with {sorted(session)!r}", raw=excerpt)
+        # What a server answers in place of a session may repeat what it was sent, so it is not shown.
+        raise ProtocolError(f"creating a session gave no id, but an object with {len(session)} members")
     return session_id
 
 

@@ -53,8 +53,8 @@ class AgentSpec(_Spec):
 
     name: str
     system_prompt: str
-    model: str | Mapping[str, Any] | None = None
-    tools: Any = ()
+    model: str | Mapping[str, Any] | None = field(default=None, repr=False)  # it may hold a key, as tools may
+    tools: Any = field(default=(), repr=False)
     terminal_tool: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
 

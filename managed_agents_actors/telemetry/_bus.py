@@ -23,7 +23,8 @@ Listener: TypeAlias = Callable[[str, Mapping[str, Any], Mapping[str, Any]], obje
 HeaderSource: TypeAlias = Callable[[], Mapping[str, str]]
 
 # Source: W3C Trace Context, sections 3.2 and 3.3. What else a listener might send along is not for a provider's eyes.
-TRACE_HEADERS: Final = ("traceparent", "tracestate")
+TRACE_PARENT: Final = "traceparent"
+TRACE_HEADERS: Final = (TRACE_PARENT, "tracestate")
 
 # What of a span is told.
 SPAN_EVENTS: Final = ("start", "stop", "exception")
@@ -228,16 +229,21 @@ def is_span_heard(name: str | tuple[str, ...]) -> bool:
 
 
 def trace_headers() -> dict[str, str]:
-    """Give the headers by which a request of the present task carries its trace on; none if nobody traces."""
-    found: dict[str, str] = {}
+    """Give the headers by which a request of the present task carries its trace on; none if nobody traces.
+
+    They are those of the first listener that has a trace: a state belongs to its parent, and a request has one.
+    """
     for attachment in _routes.attached:
         if attachment.headers is not None:
             try:
                 given = attachment.headers()
-                found |= {name: given[name] for name in TRACE_HEADERS if _is_sendable(given.get(name))}
+                found = {name: given[name] for name in TRACE_HEADERS if _is_sendable(given.get(name))}
             except Exception as error:  # noqa: BLE001 -- as for listeners
                 _give_up(attachment, error)
-    return found
+            else:
+                if TRACE_PARENT in found:
+                    return found
+    return {}
 
 
 def _is_sendable(value: Any) -> bool:
