@@ -25,7 +25,7 @@ REMOVED: Final = "[redacted]"
 _NAMES: Final = (
     *(f"{what} key" for what in ("access", "api", "auth", "encryption", "environment", "master", "private")),
     *(f"{what} key" for what in ("secret", "session", "shared", "signing")),
-    *(f"{what} token" for what in ("access", "api", "auth", "bearer", "refresh", "security", "session", "sessions")),
+    *(f"{what} token" for what in ("access", "api", "auth", "refresh", "security", "session", "sessions")),
     *("access key id", "authorization", "cookie", "credential", "jwt", "passphrase", "passwd", "password", "signature"),
     r"secret(?!(?<=:[0-9]{12}:secret):\S)",  # not in the ARN of one, where nothing is given
     r"token(?!s)",  # in the plural they are counted, unless it is said of what
@@ -43,8 +43,10 @@ _NAME: Final = _by_first_letter(_NAMES)
 _MORE: Final = r"(?: [-_. ]? (?i: value | hash | header | [0-9]{1,3} ) )?"
 _NAMED: Final = rf"(?P<name> {_NAME} ) (?P<plural> [sS] )? {_MORE}"
 _GIVES: Final = r"[ \t]{0,16}+ (?: [:=]{1,2}+>?+ | %3[ADad] ) [ \t]{0,16}+"
-# A name in place of a value, which is then given its own: "the token: api key=…".
-_LABEL: Final = rf"[A-Za-z0-9_.-]*? (?: {_NAME} ) [sS]? {_MORE} {_GIVES}"
+# A name in place of a value, which is then given its own, as in "the token: api key = …".
+_LABEL: Final = rf"""
+    (?= [A-Za-z0-9_.-]++ (?: [:=]{{1,2}}+>?+ )? [ \t] ) [A-Za-z0-9_.-]*? (?: {_NAME} ) [sS]? {_MORE} {_GIVES}
+"""
 _SCHEME: Final = r"(?i: bearer | basic | digest | negotiate | token | apikey | aws4-hmac-sha256 ) [ \t]{1,4}"
 
 # A value in quotes, to the next quote that is escaped just as the first one is; it may be cut off before that.
@@ -77,8 +79,8 @@ _GIVEN: Final = _compiled(
     rf"""
     {_NAMED} (?P<called> \\{{0,8}}[\"'] )? {_GIVES}
     (?: {_OPENED} (?(called) | (?! [,:)}}\]\n] ) ) {_QUOTED}
-      | (?P<bare> (?: {_LABEL} ){{0,3}}+ (?! {_NOTHING} ) (?(plural) (?! {_NO_SECRETS} ) )
-                  (?: {_SCHEME} )? (?: \[ (?! \] ) [^\]]*+ \]?+ (?: {_BARE} )? | {_BARE} )
+      | (?! {_NOTHING} | {_LABEL} ) (?(plural) (?! {_NO_SECRETS} ) )
+        (?P<bare> (?: {_SCHEME} )? (?: \[ (?! \] ) [^\]]*+ \]?+ (?: {_BARE} )? | {_BARE} )
                   (?: ;[ ]? [^\s=;\"']{{1,64}} = {_BARE} )*+ )
     )
     """
@@ -107,8 +109,8 @@ _API_KEY: Final = re.compile(
     r"sk-(?:(?<![a-z]sk-)|(?<=\\[nrt]sk-)|(?<=%[0-9A-Fa-f]{2}sk-)|(?=ant-|proj-))[A-Za-z0-9_-]{16,}"
 )
 _AWS_KEY_ID: Final = re.compile(r"A(?:KI|SI)A[A-Z0-9]{12,}")
-_ARN: Final = re.compile(r"(arn(?::|%3[Aa])aws[a-z-]{0,40}(?:(?::|%3[Aa])[^\s:%]{0,64}){2}(?::|%3[Aa]))[0-9]{6,}")
-_URL: Final = re.compile(r"(://[^\s/?#@:\"'<>]*+:)[^\s/?#\"'<>]+(?=@)")
+_ARN: Final = re.compile(r"(arn(?::|%3[Aa])aws[a-z-]{0,40}(?:(?::|%3[Aa])[A-Za-z0-9*-]{0,64}){2}(?::|%3[Aa]))[0-9]{6,}")
+_URL: Final = re.compile(r"(://[^\s/?#@:\"'<>\[]*+:)(?:[^\s/?#\"'<>\[]|\[(?!redacted\]))+(?=@)")
 _PEM: Final = re.compile(
     r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY[^-]*+(?:-(?!----END )[^-]*+)*+(?:-----END [^-]*+-----)?+"
 )
@@ -168,18 +170,18 @@ class _Rule:
 
 _MARKS_OF_NAMES: Final = ("key", "token", "secret", "passw", "passp", "sign", "cookie", "credential", "author", "jwt")
 
-# What is found by the text around it comes before what may be a part of it.
+# What a later rule looks at, an earlier one has left as it stays; so the names, which look the farthest, come late.
 _RULES: Final = (
     _Rule("private key", ("-----begin ",), _PEM, lambda _: REMOVED),
     _Rule("password in a URL", ("://",), _URL, lambda found: found[1] + REMOVED),
-    _Rule("named secret", _MARKS_OF_NAMES, _GIVEN, _without_given),
-    _Rule("secret header", _MARKS_OF_NAMES, _PAIRED, _without_paired),
-    _Rule("bearer token", ("bearer",), _BEARER, lambda found: found[1] + REMOVED),
-    _Rule("basic credentials", ("basic",), _BASIC, _without_basic),
     _Rule("JSON web token", ("eyj",), _JWT, lambda found: REMOVED if found[0].count(".") >= 2 else found[0]),
     _Rule("API key", ("sk-",), _API_KEY, lambda _: REMOVED),
     _Rule("AWS access key id", ("akia", "asia"), _AWS_KEY_ID, lambda _: REMOVED),
     _Rule("AWS account", ("arn:", "arn%3"), _ARN, lambda found: found[1] + "0" * 12),
+    _Rule("named secret", _MARKS_OF_NAMES, _GIVEN, _without_given),
+    _Rule("secret header", _MARKS_OF_NAMES, _PAIRED, _without_paired),
+    _Rule("bearer token", ("bearer",), _BEARER, lambda found: found[1] + REMOVED),
+    _Rule("basic credentials", ("basic",), _BASIC, _without_basic),
 )
 # What is in every text that a rule finds something in: most texts are not worth more than a look for these.
 _MARKS: Final = (":", "=", " ", ",", "\t", "%3", "sk-", "eyJ", "AKIA", "ASIA")
