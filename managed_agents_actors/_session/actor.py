@@ -161,6 +161,8 @@ class SessionActor:
                 case Reconnecting(attempt=attempt, cause=cause):
                     delay = self._home.timers["reconnect"] - trio.current_time()
                     self._home.narrator.reconnecting(attempt, delay, cause)
+                case Report(what="live" | "looking" as what, detail=detail):
+                    self._log.debug(what, detail=detail)
                 case Report(what=what, detail=detail):
                     self._log.info(what, detail=detail)
                 case Close(error=error):

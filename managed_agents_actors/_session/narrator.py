@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextvars import Context
 from dataclasses import dataclass, field
-from typing import Any, Final, final
+from typing import Any, final
 
 import trio
 
@@ -19,14 +19,9 @@ from .._protocol.content import content_blocks
 from .._protocol.effects import Announce, Began, Dropped, TurnBegan, TurnEnded
 from .._protocol.mail import Goal, Message
 from ..telemetry._bus import emit
-from ..telemetry._scope import Scope, current_scope
+from ..telemetry._scope import Scope, callers_tags, current_scope
 from ..telemetry._spans import SESSION_REQUEST, Span
 from .statistics import Tally, added, tokens
-
-# The tags that are the library's, whether it knows them yet or not: a caller's of the same name goes nowhere.
-OURS: Final = frozenset(
-    {"provider", "session_id", "session", "agent_id", "agent_name", "request", "turn", "span_id", "parent_id"}
-)
 
 
 @dataclass(slots=True)
@@ -73,7 +68,7 @@ class Narrator:
     """
 
     def __init__(self, tags: Mapping[str, Any], known: Mapping[str, Any], tally: Tally) -> None:
-        self._tags: dict[str, Any] = {**{name: tags[name] for name in tags if name not in OURS}, **known}
+        self._tags: dict[str, Any] = {**callers_tags(tags), **known}
         self.scope = Scope(self._tags)
         self.tally = tally
         self.restarts = 0

@@ -8,6 +8,7 @@ from typing import Any, final
 import trio
 
 from ..telemetry import EventName, emit, get_logger
+from ..telemetry._scope import HAPPENED
 from ._child import Member
 from ._exit import Exit
 
@@ -51,7 +52,8 @@ class Reporter:
     ) -> None:
         """Tell the bus, which says of failures what kind they are, and the hook, which is given them."""
         measurements = {"duration": _age(member), "restarts": member.restarts}
-        metadata = {**member.spec.metadata, "supervisor": self._name, "child": member.spec.id}
+        tags = {key: value for key, value in member.spec.metadata.items() if key not in HAPPENED}
+        metadata = {**tags, "supervisor": self._name, "child": member.spec.id}
         failure = error if exit is None else exit.error
         kind = {} if exit is None else {"exit": exit.kind}
         type_ = {} if failure is None else {"error_type": type(failure).__name__}

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from .._errors import ConfigurationError
-from ..telemetry._scope import Scope, current_scope, standing
+from ..telemetry._scope import Scope, callers_tags, current_scope, standing
 from ._cache import Cache
 from ._harnesses import PROVISION_SECONDS
 from ._order import Order, Removal
@@ -162,7 +162,8 @@ def _scope(provider: Provisioner, options: Mapping[str, Any]) -> Scope:
     """Where a call stands: what is told of it carries the metadata of ``model_config``."""
     config = options.get("model_config")
     tags = config.get("metadata") if isinstance(config, Mapping) else None
-    return Scope({**(tags if isinstance(tags, Mapping) else {}), "provider": provider.NAME}, current_scope().span_id)
+    told = callers_tags(tags) if isinstance(tags, Mapping) else {}
+    return Scope({**told, "provider": provider.NAME}, current_scope().span_id)
 
 
 def _require(provider: Any) -> None:

@@ -6,6 +6,7 @@ that tells the event; one that fails is detached and reported, and never fails w
 
 from __future__ import annotations
 
+import functools
 import inspect
 import threading
 from collections.abc import Callable, Mapping
@@ -135,7 +136,7 @@ def attach(
     Raises:
         ConfigurationError: An argument cannot be used.
     """
-    if not callable(listener) or _is_async(listener) or _is_async(type(listener).__call__):
+    if not callable(listener) or _is_async(listener):
         raise ConfigurationError(
             f"a listener must be a function (name, measurements, metadata) that is not async, not {listener!r}"
         )
@@ -169,8 +170,11 @@ def _change(change: Callable[[tuple[Attachment, ...]], tuple[Attachment, ...]]) 
         return before != after
 
 
-def _is_async(function: object) -> bool:
-    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+def _is_async(listener: Any) -> bool:
+    while isinstance(listener, functools.partial):
+        listener = listener.func
+    called = (listener, type(listener).__call__)
+    return any(inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each) for each in called)
 
 
 def is_heard(name: EventName | str) -> bool:

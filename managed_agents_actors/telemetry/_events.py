@@ -50,4 +50,4 @@ EventName: TypeAlias = Literal[
 ]
 
 SPAN_NAMES: Final[tuple[str, ...]] = get_args(SpanName)
-EVENT_NAMES: Final[tuple[str, ...]] = get_args(EventName)
+EVENT_NAMES: Final[tuple[EventName, ...]] = get_args(EventName)

@@ -2,13 +2,15 @@
 
 An unconfigured structlog would print to the application's standard output; a library must not. Where a line goes is
 found out when it is written, as applications configure their logging after they import their libraries. Logging never
-fails its caller: a sink that raises loses its line. Every value of a line is redacted; a traceback is handed over as it
-is, for the application to render.
+fails its caller: a sink that raises loses its line. Every value of a line is redacted. A traceback is made into a text
+for structlog, since some of its renderers show the values of variables, the credential among them; the standard logging
+makes its own, of the lines of code alone.
 """
 
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final, final
@@ -39,6 +41,7 @@ TAKEN: Final = frozenset(
     | set(vars(logging.makeLogRecord({})))
 )
 
+_before_line: Callable[[], None] | None = None
 _standard_logger = logging.getLogger(LOGGER_NAME)
 _standard_logger.addHandler(logging.NullHandler())
 _render = structlog.processors.KeyValueRenderer(key_order=["event"])
@@ -96,15 +99,29 @@ def write(level: str, event: str, values: Callable[[], Mapping[str, Any]], error
         error: What goes with the line as a traceback.
     """
     with suppress(Exception):  # a closed stream or a broken processor must not end a session
+        if _before_line is not None:
+            _before_line()
         if structlog.is_configured():
             logger = structlog.get_logger(LOGGER_NAME).bind()
             if _is_enabled(logger, LEVELS[level]):
-                with_error = {} if error is None else {"exc_info": error}
+                with_error = {} if error is None else {"exception": traceback_of(error)}
                 getattr(logger, level)(event, **_sayable(values()), **with_error)
         elif _standard_logger.isEnabledFor(LEVELS[level]):
             line = {"event": event, **_sayable(values())}
             text = _render(None, level, line.copy())  # it takes the event out of what it is given
             _standard_logger.log(LEVELS[level], text, exc_info=error, extra={RECORD_VALUES: line})
+
+
+def traceback_of(error: BaseException) -> str:
+    """Give an exception as a text, with the lines of code that it came through, and without the secrets in it."""
+    shown: str = redact("".join(traceback.format_exception(error)).rstrip())
+    return shown
+
+
+def before_each_line(look: Callable[[], None] | None) -> None:
+    """Have something looked at before each line is written; ``None`` for nothing any more."""
+    global _before_line
+    _before_line = look
 
 
 def _is_enabled(logger: Any, level: int) -> bool:

@@ -1,7 +1,7 @@
 """Where lines go in a script or service that has not said so itself: to standard error, readable or as JSON.
 
 It is a handler on the library's own standard logger, and nothing else: neither structlog nor the root logger is
-touched. What the application configures, before or afterwards, is respected: the handler is silent from then on.
+touched. What the application configures, before or afterwards, is respected: from then on all is as it was before.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Final, TextIO, final
 
 import structlog
 
-from ._log import LOGGER_NAME, RECORD_VALUES
+from ._log import LOGGER_NAME, RECORD_VALUES, before_each_line
 from ._log_sink import LogLevel, log_events
 from ._redaction import redact
 
@@ -64,11 +64,19 @@ def configure_logging(
         output = sys.stderr if stream is None else stream
         handler = logging.StreamHandler(output)
         handler.setFormatter(_Formatter(_json_renderer() if json else _readable_renderer(output)))
-        handler.addFilter(lambda _: not _is_the_applications())
         _configured = (handler, _logger.level)
         _logger.addHandler(handler)
-        _logger.setLevel(_SILENCE if level == "off" else level.upper())
+        if _logger.level == logging.NOTSET:  # any other is the application's
+            _logger.setLevel(_SILENCE if level == "off" else level.upper())
+        before_each_line(_give_way)
         return True
+
+
+def _give_way() -> None:
+    """Undo what was configured here once the application has configured something."""
+    if _is_the_applications():
+        with _configuring:
+            _withdraw()
 
 
 def _withdraw() -> None:
@@ -76,6 +84,7 @@ def _withdraw() -> None:
     if _configured is not None:
         handler, level_before = _configured
         _configured = None
+        before_each_line(None)
         _logger.removeHandler(handler)
         _logger.setLevel(level_before)
         handler.close()

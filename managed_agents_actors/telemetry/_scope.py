@@ -12,9 +12,39 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any, Final, final
 
-__all__ = ["NO_TAGS", "Scope", "current_scope", "standing"]
+__all__ = ["HAPPENED", "IDENTITY", "NO_TAGS", "Scope", "callers_tags", "current_scope", "standing"]
 
 NO_TAGS: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+# The tags by which the library says who it speaks of.
+IDENTITY: Final = frozenset(
+    {"provider", "session_id", "session", "agent_id", "agent_name", "request", "turn", "span_id", "parent_id"}
+)
+# What events say of what has happened, some of them only at times: a tag of the same name would be taken for it.
+HAPPENED: Final = frozenset(
+    {
+        "attempt",
+        "cancelled",
+        "child",
+        "error",
+        "error_type",
+        "event",
+        "exception",
+        "exit",
+        "harness_id",
+        "host",
+        "input",
+    }
+    | {"is_error", "kind", "method", "operation", "output", "path", "phase", "port", "reason", "request_id", "result"}
+    | {"resumed", "scheme", "service", "status", "stop_reason", "supervisor", "terminal", "text", "tool", "tool_use_id"}
+    | {"tool_use_ids", "tools", "type", "usage"}
+)
+
+
+def callers_tags(tags: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the tags of a caller that are told: not those whose names are the library's, which win, known or not."""
+    return {name: value for name, value in tags.items() if name not in IDENTITY and name not in HAPPENED}
 
 
 @final

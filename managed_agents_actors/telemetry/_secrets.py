@@ -23,10 +23,21 @@ REMOVED: Final = "[redacted]"
 # What a name ends with that is given a secret: `ANTHROPIC_API_KEY`, `x-amz-security-token`, `clientSecret`. A space is
 # any divider, or none.
 _NAMES: Final = (
-    *(f"{what} key" for what in ("access", "api", "auth", "encryption", "environment", "master", "private")),
-    *(f"{what} key" for what in ("secret", "session", "shared", "signing")),
+    *(f"{what} key" for what in ("access", "account", "api", "auth", "encryption", "environment", "master", "private")),
+    *(f"{what} key" for what in ("secret", "session", "shared", "signing", "subscription")),
     *(f"{what} token" for what in ("access", "api", "auth", "refresh", "security", "session", "sessions")),
-    *("access key id", "authorization", "cookie", "credential", "jwt", "passphrase", "passwd", "password", "signature"),
+    *(
+        "access key id",
+        "authorization",
+        "cookie",
+        "credential",
+        "jwt",
+        "passphrase",
+        "passwd",
+        "password",
+        "pwd",
+        "signature",
+    ),
     r"secret(?!(?<=:[0-9]{12}:secret):\S)",  # not in the ARN of one, where nothing is given
     r"token(?!s)",  # in the plural they are counted, unless it is said of what
 )
@@ -60,7 +71,8 @@ _BARE: Final = r"""
 _ENDED: Final = r"(?! [^\s\"'&\\,:;<>()\[\]{}@] )"
 # What is no value, or none any more. What follows on the next line is none either, also where its beginning is escaped.
 _NOTHING: Final = rf"""
-    (?: (?i: null | none | true | false ) | \[\] | \{{\}} | \(\) | (?: {_SCHEME} )? \[redacted\] ) {_ENDED} | \\++[nr]
+    (?: (?i: null | none | true | false ) | \.{{3}} | \[\] | \{{\}} | \(\) | (?: {_SCHEME} )? \[redacted\] ) {_ENDED}
+    | \\++[nr]
 """
 # What follows a plural, beside: how many there are, or a word, as in "the secrets: what must not be shown".
 _NO_SECRETS: Final = rf"(?: [0-9]++ | [A-Za-z]++ ) {_ENDED}"
@@ -168,7 +180,19 @@ class _Rule:
     left: Callable[[Found], str]
 
 
-_MARKS_OF_NAMES: Final = ("key", "token", "secret", "passw", "passp", "sign", "cookie", "credential", "author", "jwt")
+_MARKS_OF_NAMES: Final = (
+    "key",
+    "token",
+    "secret",
+    "passw",
+    "passp",
+    "pwd",
+    "sign",
+    "cookie",
+    "credential",
+    "author",
+    "jwt",
+)
 
 # What a later rule looks at, an earlier one has left as it stays; so the names, which look the farthest, come late.
 _RULES: Final = (

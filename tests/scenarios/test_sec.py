@@ -1,4 +1,4 @@
-"""SEC: a credential is in no event, line, span, metric, repr and error, wherever a Claude server says it again."""
+"""SEC-01: a credential is in no event, line, span, metric, repr and error, wherever a Claude server says it again."""
 
 from __future__ import annotations
 

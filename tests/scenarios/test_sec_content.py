@@ -1,4 +1,4 @@
-"""SEC: what people, models and tools say is told to those alone who have asked for it; a crash tells no credential."""
+"""SEC-01: what people, models and tools say is told to those who have asked for it; a crash tells no credential."""
 
 from __future__ import annotations
 

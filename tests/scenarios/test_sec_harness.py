@@ -1,4 +1,4 @@
-"""SEC: what a harness is reached and connects with is shown nowhere, wherever the service says it again."""
+"""SEC-01: what a harness is reached and connects with is shown nowhere, wherever the service says it again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SEC: what is broken below the APIs: answers that are no HTTP, credentials that are none, and ids that are paths."""
+"""SEC-01: what is broken below the APIs: answers that are no HTTP, credentials that are none, ids that are paths."""
 
 from __future__ import annotations
 

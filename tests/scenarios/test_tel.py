@@ -357,6 +357,18 @@ async def test_tel_02_a_run_leaves_its_caller_where_it_stood(
     assert heard.one("app.afterwards").about == {}
 
 
+@BOTH
+async def test_tel_02_no_tag_passes_for_what_the_library_tells(
+    open_place: Open, heard: Heard, autojump_clock: MockClock
+) -> None:
+    tags = {"error_type": "x", "cancelled": True, "input": "i", "text": "t", "status": 500, "customer": "c-42"}
+    async with open_place(SCRIPT) as place:
+        await run(place, telemetry_metadata=tags)
+    assert {"c-42"} == {told.about.get("customer") for told in heard.events}
+    assert all({"error_type", "cancelled", "input", "text"}.isdisjoint(told.about) for told in heard.events)
+    assert {told.about["status"] for told in heard.of(f"{place.request}.stop")} == {200}
+
+
 async def test_tel_02_provisioning_carries_the_metadata_of_its_options(heard: Heard, autojump_clock: MockClock) -> None:
     spec = {"name": "support", "model": "global.anthropic.claude-opus-5-5", "system_prompt": "Help."}
     role = "arn:aws:iam::123456789012:role/Harness"

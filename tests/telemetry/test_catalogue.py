@@ -17,6 +17,7 @@ from trio.testing import MockClock
 import managed_agents_actors as maa
 from managed_agents_actors import actors, telemetry
 from managed_agents_actors.providers import bedrock_agent_core, claude_managed_agents
+from managed_agents_actors.telemetry._scope import HAPPENED, IDENTITY
 from managed_agents_actors.testing import (
     Delay,
     DeleteSession,
@@ -81,6 +82,12 @@ def heard() -> Iterator[Heard]:
 
 def test_the_reference_lists_every_event() -> None:
     assert sorted(listed()) == sorted(telemetry.EVENT_NAMES)
+
+
+def test_no_tag_of_a_caller_can_pass_for_what_an_event_says() -> None:
+    said = set().union(*(carried.metadata | carried.content for carried in listed().values()))
+    assert said - IDENTITY <= HAPPENED
+    assert HAPPENED - said == {"error"}  # which the hook of a supervisor is given
 
 
 def test_the_reference_lists_every_public_name() -> None:

@@ -76,7 +76,7 @@ def test_a_line_has_the_level_at_which_it_is_told(level: str, captured: Any) -> 
 
 
 @pytest.mark.parametrize("configured", [False, True], ids=["standard", "structlog"])
-def test_a_traceback_is_for_the_application_to_render(
+def test_a_traceback_is_a_text_for_structlog_and_for_the_standard_logging_to_render(
     configured: bool, reset: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     capture = structlog.testing.LogCapture()
@@ -85,9 +85,26 @@ def test_a_traceback_is_for_the_application_to_render(
     error = ValueError("why")
     telemetry.get_logger().error("broken", exc_info=error)
     if configured:
-        assert capture.entries == [{"event": "broken", "log_level": "error", "exc_info": error}]
+        assert capture.entries == [{"event": "broken", "log_level": "error", "exception": "ValueError: why"}]
     else:
         assert caplog.records[0].exc_info == (ValueError, error, None)
+
+
+def test_no_renderer_of_structlog_sees_the_variables_of_a_traceback(reset: None) -> None:
+    output: list[Any] = []
+
+    def failing() -> None:
+        credential = "hunter2hunter2"
+        raise ValueError(len(credential))
+
+    structlog.configure(processors=[structlog.processors.dict_tracebacks, lambda *line: output.append(line[2]) or ""])
+    try:
+        failing()
+    except ValueError as error:
+        telemetry.get_logger().error("broken", exc_info=error)
+    (line,) = output
+    assert "raise ValueError(len(credential))" in line["exception"]
+    assert "hunter2" not in repr(line)
 
 
 # --- what a line says

@@ -273,13 +273,39 @@ def test_an_application_that_has_configured_its_own_keeps_it(application: str) -
 def test_an_application_that_configures_its_own_later_has_it_alone(application: str) -> None:
     ours = io.StringIO()
     with fresh_process():
-        assert telemetry.configure_logging(json=True, stream=ours)
+        level, handlers = LOGGER.level, LOGGER.handlers[:]
+        assert telemetry.configure_logging("debug", json=True, stream=ours)
         with APPLICATIONS[application]() as theirs:
+            telemetry.get_logger().warning("told_to_the_application")
+            assert LOGGER.level == level
+            assert not [handler for handler in handlers if handler not in LOGGER.handlers]
+        telemetry.get_logger().warning("told_to_nobody")
+    assert ours.getvalue() == ""
+    assert theirs.getvalue().count("told_to_the_application") == 1
+
+
+def test_the_levels_of_an_application_count_also_when_it_comes_later() -> None:
+    with fresh_process():
+        assert telemetry.configure_logging("debug", stream=io.StringIO())
+        with handler_on(ROOT) as theirs:  # whose level is WARNING
             opened()
-        assert ours.getvalue() == ""
-        assert theirs.getvalue().count("session.opened") == 1
-        opened()
-    assert json.loads(ours.getvalue())["event"] == "session.opened"
+            telemetry.emit("managed_agents.turn.start")
+        assert theirs.getvalue() == ""
+        assert telemetry.configure_logging("off", stream=io.StringIO())
+        with handler_on(ROOT) as theirs:
+            telemetry.get_logger().error("broken")
+        assert theirs.getvalue().count("broken") == 1
+
+
+def test_the_level_that_an_application_gave_our_logger_is_kept() -> None:
+    output = io.StringIO()
+    with fresh_process():
+        LOGGER.setLevel(logging.ERROR)
+        assert telemetry.configure_logging("debug", stream=output)
+        assert LOGGER.level == logging.ERROR
+        telemetry.get_logger().warning("quiet")
+        telemetry.get_logger().error("loud")
+    assert ("quiet" in output.getvalue(), "loud" in output.getvalue()) == (False, True)
 
 
 def test_once_the_application_has_its_own_another_call_withdraws() -> None:
