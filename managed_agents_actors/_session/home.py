@@ -374,7 +374,7 @@ def _settings(options: SessionOptions, token: Token | None) -> MachineSettings:
         timeout=options.timeout,
         kickoff=options.kickoff,
         kickoff_token=token,
-        kickoff_sender=copy_context(),
+        kickoff_sender=None if options.kickoff is None else copy_context(),
         unresolved_after=options.unresolved_after,
         max_attempts=options.reconnect.max_attempts,
         healthy_after=options.reconnect.healthy_after,

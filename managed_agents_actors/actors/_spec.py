@@ -36,7 +36,7 @@ class ChildSpec:
     restart: Restart = "permanent"
     shutdown: float = 5.0
     significant: bool = False
-    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
 
     def __post_init__(self) -> None:
         if not (isinstance(self.id, str) and self.id):
