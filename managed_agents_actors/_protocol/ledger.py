@@ -92,6 +92,7 @@ class Ledger:
         "_pieces",
         "_previews",
         "_server",
+        "_spent",
         "_transcript",
         "_turn_begins",
         "_turn_calls",
@@ -111,6 +112,7 @@ class Ledger:
         self._last_turn: tuple[int, int] = (0, 0)
         self._turn_calls: tuple[int, int] = (0, 0)
         self._usage: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = []
+        self._spent: list[Usage] = []  # after each entry, so that a turn costs no more the longer the request is
         self._custom: list[ToolUse] = []
         self._server: list[ToolUse] = []
         self._previews: dict[str, _Preview] = {}
@@ -120,6 +122,11 @@ class Ledger:
     def usage(self) -> Usage:
         """Usage so far."""
         return sum_usage(self._usage)
+
+    @property
+    def spent(self) -> Usage:
+        """The counts of the usage so far, without what the provider told of it."""
+        return self._spent[-1] if self._spent else Usage()
 
     @property
     def custom_tool_names(self) -> frozenset[str]:
@@ -159,7 +166,7 @@ class Ledger:
             case Answered() | UserSpoke():
                 self._transcript.append(fact)
             case Spent(usage=usage, raw=raw):
-                self._usage.append((usage, usage if raw is None else raw))
+                self._spend(usage, usage if raw is None else raw)
             case Running():
                 self._set_mark()
             case Restarted():
@@ -167,10 +174,23 @@ class Ledger:
             case Graded(outcome=outcome, usage=usage):
                 self.outcome = outcome
                 if usage is not None:
-                    self._usage.append((usage, usage))
+                    self._spend(usage, usage)
             case _:
                 pass
         return ""
+
+    def _spend(self, usage: Mapping[str, Any], raw: Mapping[str, Any]) -> None:
+        before = self.spent
+        self._usage.append((usage, raw))
+        self._spent.append(
+            Usage(
+                input_tokens=before.input_tokens + _count(usage, "input_tokens"),
+                output_tokens=before.output_tokens + _count(usage, "output_tokens"),
+                cache_read_input_tokens=before.cache_read_input_tokens + _count(usage, "cache_read_input_tokens"),
+                cache_creation_input_tokens=before.cache_creation_input_tokens
+                + _count(usage, "cache_creation_input_tokens"),
+            )
+        )
 
     def _set_mark(self) -> None:
         self._mark = _Mark(
@@ -188,6 +208,7 @@ class Ledger:
         del self._events[mark.events :]
         del self._pieces[mark.pieces :]
         del self._usage[mark.usage :]
+        del self._spent[mark.usage :]
         del self._custom[mark.custom :]
         del self._server[mark.server :]
         del self._transcript[mark.transcript :]

@@ -137,7 +137,7 @@ class Conversation:
     def begin_unasked(self, delivery: Delivery, fact: UserSpoke) -> None:
         """An input of ours shows in the log while no request is in progress: a raw event goes on with the last one."""
         if isinstance(delivery.input, RawEvent) and not self.winding_down:
-            self.active = Request(ledger=self.last, begun=fact.taken)
+            self.active = Request(ledger=self.last, accounted=self.last.spent, begun=fact.taken)
 
     def reopen(self) -> Request | None:
         """The session works though no request is in progress: see whose work that is.
@@ -147,7 +147,8 @@ class Conversation:
         """
         if self._after == "leftovers" or self.winding_down:
             return None
-        self.active = Request(ledger=self.last if self._after == "more" else Ledger(), begun=True)
+        ledger = self.last if self._after == "more" else Ledger()
+        self.active = Request(ledger=ledger, accounted=ledger.spent, begun=True)
         return self.active
 
     def is_given_up(self, event_id: object) -> bool:

@@ -7,7 +7,7 @@ what a machine before this one has told is not told again, though the log is rea
 from __future__ import annotations
 
 from ..._errors import ManagedAgentsError
-from ..._model import SessionResult
+from ..._model import SessionResult, Usage
 from ..effects import Announce, Began, Dropped, TurnBegan, TurnEnded
 from .calls import Calls
 from .core import Core
@@ -44,7 +44,7 @@ class Progress:
     def begin_turn(self, request: Request) -> None:
         """The turn after the last one that has ended begins, or begins anew."""
         request.turn = request.told + 1
-        self._core.emit(TurnBegan(request.number, request.turn, request.ledger.usage))
+        self._core.emit(TurnBegan(request.number, request.turn, request.accounted))
 
     def end_turn(self, request: Request) -> None:
         """Count a turn: it has ended."""
@@ -55,14 +55,14 @@ class Progress:
             return
         if request.turn == request.told:
             self.begin_turn(request)
-        request.told = turn
+        request.told, request.accounted = turn, request.ledger.spent
         self._core.flush()
-        self._core.emit(TurnEnded(request.number, turn, request.ledger.turn_calls, request.ledger.usage))
+        self._core.emit(TurnEnded(request.number, turn, request.ledger.turn_calls, request.accounted))
 
     def start_over(self, request: Request) -> None:
         """What was taken for the request's was another one's: its account begins anew, and its turns with it."""
         if request.number:
-            request.told = 0
+            request.told, request.accounted = 0, Usage()
             self.begin_turn(request)
 
     def ended(self, request: Request, result: SessionResult, error: ManagedAgentsError | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from ..._model import TurnResult
+from ..._model import TurnResult, Usage
 from ..ledger import Ledger
 from ..mail import Goal, Message, Token
 
@@ -25,6 +25,7 @@ class Request:
         number: Its number, once it has been told that it began; 0 until then.
         turn: The number of its latest turn that has been told to have begun.
         told: How many of its turns have been told to have ended.
+        accounted: What was in its account when the last of those ended, or when it was made.
         delivery: Who waits for the input's acceptance, while the input has not gone out.
         results: Who waits for the terminal.
         is_kickoff: Whether the session was opened with it.
@@ -50,6 +51,7 @@ class Request:
     number: int = 0
     turn: int = 0
     told: int = 0
+    accounted: Usage = field(default_factory=Usage)
     delivery: Token | None = None
     results: list[Token] = field(default_factory=list)
     is_kickoff: bool = False
