@@ -19,7 +19,7 @@ from .._protocol.content import content_blocks
 from .._protocol.effects import Announce, Began, Dropped, TurnBegan, TurnEnded
 from .._protocol.mail import Goal, Message
 from ..telemetry._bus import emit
-from ..telemetry._scope import Scope, callers_tags, current_scope
+from ..telemetry._scope import Scope, callers_tags, current_scope, standing
 from ..telemetry._spans import SESSION_REQUEST, Span
 from .statistics import Tally, added, tokens
 
@@ -34,6 +34,7 @@ class _Course:
         span: Its own.
         turn: The span of the turn in progress.
         turn_began: When that one began.
+        turn_number: The number of the turn in progress.
         turns: How many have been counted.
         account: What was in its account when it was last looked at.
         spent: What it has cost.
@@ -45,6 +46,7 @@ class _Course:
     span: Span | None = None
     turn: Span | None = None
     turn_began: float | None = None
+    turn_number: int = 0
     turns: int = 0
     account: Usage = field(default_factory=Usage)
     spent: Usage = field(default_factory=Usage)
@@ -74,6 +76,7 @@ class Narrator:
         self.restarts = 0
         self.reconnects = 0
         self._is_opened = False
+        self._counted = (0, 0)
         self._courses: dict[int, _Course] = {}
 
     def here(self) -> Scope:
@@ -92,9 +95,11 @@ class Narrator:
         for number in list(self._courses):
             self._break_off(self._leave(number), failure)
         told = {} if failure is None else {"error_type": type(failure).__name__}
-        counts = {"restarts": self.restarts, "reconnects": self.reconnects}
+        restarts, reconnects = self._counted  # by the time it was closed before, if it was
+        counts = {"restarts": self.restarts - restarts, "reconnects": self.reconnects - reconnects}
         emit("managed_agents.session.closed", counts, told, scope=self.scope)
         self._is_opened = False
+        self._counted = (self.restarts, self.reconnects)
 
     def restarted(self) -> None:
         """An actor takes the place of one that has ended; not of a session that was closed, and is begun with anew."""
@@ -119,7 +124,8 @@ class Narrator:
             case Began(sender=Context() as sender):
                 sender.run(self._begin, effect)
             case Began():
-                self._begin(effect)
+                with standing(Scope()):  # nobody here has caused it, and what is in progress here least of all
+                    self._begin(effect)
             case TurnBegan(request=number, turn=turn, spent=spent):
                 self._begin_turn(number, self._course(number), turn, spent)
             case TurnEnded(request=number):
@@ -127,6 +133,9 @@ class Narrator:
             case Dropped(request=number):
                 self._break_off(self._leave(number), None)
             case Announce(request=number, result=result, error=error):
+                # What an unfinished turn has cost is told at its end, too.
+                course = self._course(number)
+                course.turn_spent = added(course.turn_spent, self._count(course, result.usage))
                 self._end(self._leave(number), result, error)
 
     # --- a request's course -----------------------------------------------------------------------------------------
@@ -147,13 +156,15 @@ class Narrator:
     def _course(self, number: int) -> _Course:
         """The course of a request; one whose beginning was lost with a crash has one from now on."""
         if number not in self._courses:
-            self._courses[number] = _Course(trio.current_time(), {**self._tags, "request": number})
+            self._courses[number] = _Course(trio.current_time(), {**self._session_tags(), "request": number})
         return self._courses[number]
 
     def _begin_turn(self, number: int, course: _Course, turn: int, account: Usage) -> None:
         self._close_turn(course)
-        course.account = account
-        course.tags = {**self._tags, "request": number, "turn": turn}
+        if turn <= course.turn_number:  # what it had come to was another request's
+            course.turns, course.spent = 0, Usage()
+        course.turn_number, course.account = turn, account
+        course.tags = {**self._session_tags(), "request": number, "turn": turn}
         course.turn_began = trio.current_time()
         course.turn = Span.begin(
             "managed_agents.turn", scope=Scope(course.tags, None if course.span is None else course.span.id)
@@ -188,7 +199,6 @@ class Narrator:
         return course
 
     def _end(self, course: _Course, result: SessionResult, error: ManagedAgentsError | None) -> None:
-        self._count(course, result.usage)
         told = {**self._which(), "terminal": result.terminal, "stop_reason": _name(result.stop_reason)}
         if isinstance(error, ActorGone):
             told["cancelled"] = True
@@ -207,6 +217,10 @@ class Narrator:
         why = {"cancelled": True} if failure is None else {"error_type": type(failure).__name__}
         if course.span is not None:
             course.span.stop({**self._which(), "terminal": None, "stop_reason": None, **why})
+
+    def _session_tags(self) -> dict[str, Any]:
+        """The tags of the session, without those of what is in progress in it."""
+        return {name: value for name, value in self._tags.items() if name not in ("request", "turn")}
 
     def _which(self) -> dict[str, Any]:
         """Say which session it is: what begins with a new one does not know that yet, and its end does."""

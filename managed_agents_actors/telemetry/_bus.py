@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeAlias, final
 
 from .._errors import ConfigurationError
-from ._events import EventName
+from ._events import EVENT_NAMES, EventName
 from ._log import get_logger
 from ._scope import NO_TAGS, Scope, current_scope
 
@@ -84,7 +84,7 @@ class _Routes(dict[str, tuple[Attachment, ...]]):
 
     def __missing__(self, name: str) -> tuple[Attachment, ...]:
         found = tuple(attachment for attachment in self.attached if attachment.hears(name))
-        if len(self) < REMEMBERED:
+        if name in _OURS or len(self) < REMEMBERED:
             self[name] = found
         return found
 
@@ -99,11 +99,12 @@ class _Spans(dict[str | tuple[str, ...], bool]):
     def __missing__(self, name: str | tuple[str, ...]) -> bool:
         names = [f"{name}.{what}" for what in SPAN_EVENTS] if isinstance(name, str) else name
         found = any(self._routes[each] for each in names)
-        if len(self) < REMEMBERED:
+        if not _OURS.isdisjoint(names) or len(self) < REMEMBERED:
             self[name] = found
         return found
 
 
+_OURS: Final = frozenset(EVENT_NAMES)
 _routes = _Routes(())
 _changing = threading.Lock()
 
@@ -118,8 +119,8 @@ def attach(
     """Tell a listener of events from now on.
 
     It is called as ``listener(name, measurements, metadata)``, by the task or thread in which the event happens, which
-    waits for it: it must be quick, must not block, and must leave the mappings as they are. If it raises, it is
-    detached and reported to the log, with its traceback.
+    waits for it: it must be quick, must not block, and must leave the mappings as they are. If it raises an
+    ``Exception``, it is detached and reported to the log, with its traceback.
 
     Args:
         listener: A function; not an async one.
@@ -190,7 +191,7 @@ def emit(
     content: Mapping[str, Any] = NO_TAGS,
     scope: Scope | None = None,
 ) -> None:
-    """Tell an event. It never raises.
+    """Tell an event. No listener's failure comes out of it.
 
     Args:
         name: Its name, parts divided by dots.

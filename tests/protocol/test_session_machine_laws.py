@@ -25,7 +25,7 @@ from managed_agents_actors import (
     ToolResult,
 )
 from managed_agents_actors._errors import ManagedAgentsError
-from managed_agents_actors._model import Event, Halt, SessionResult, ToolUse
+from managed_agents_actors._model import Event, Halt, SessionResult, ToolUse, Usage
 from managed_agents_actors._protocol import effects as fx
 from managed_agents_actors._protocol import mail as m
 from managed_agents_actors._protocol.claude_events import classify
@@ -84,6 +84,7 @@ class Shell:
         self.journal: dict[str, ToolResult] = {}
         self.begun: dict[int, list[str]] = {}  # requests in progress by number, and what was told of their turns
         self.numbers = 0
+        self.spent: dict[int, Usage] = {}  # what was in the account of each at the end of its last turn
         self.probes = 0
         self.acknowledged: set[str] = set()
 
@@ -141,9 +142,11 @@ class Shell:
                 self.numbers += 1
                 assert number == self.numbers, "each request is told to have begun once"
                 self.begun[number] = []
-            case fx.TurnBegan(request=number, turn=turn):
+            case fx.TurnBegan(request=number, turn=turn, spent=spent):
                 self.begun[number].append(f"begun {turn}")
-            case fx.TurnEnded(request=number, turn=turn, calls=calls):
+                assert spent == (Usage() if turn == 1 else self.spent.get(number, spent)), "tokens between two turns"
+            case fx.TurnEnded(request=number, turn=turn, calls=calls, spent=spent):
+                self.spent[number] = spent
                 told = self.begun[number]
                 assert told[-1] == f"begun {turn}", "a turn ended that was not the one in progress"
                 assert all(use.kind == "custom" for use in calls)
