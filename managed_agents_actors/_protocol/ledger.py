@@ -6,8 +6,8 @@ concatenate to exactly its text. Appending is constant work; only a snapshot tou
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .._model import Event, OutcomeResult, ResultError, SessionResult, Terminal, ToolUse, TurnResult, Usage
@@ -22,14 +22,12 @@ def _count(usage: Mapping[str, Any], key: str) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
-def sum_usage(spent: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Usage:
-    """Add up what model requests have cost: each as its counts, and as the provider told them."""
+def _plus(before: Usage, spent: Mapping[str, Any]) -> Usage:
     return Usage(
-        input_tokens=sum(_count(usage, "input_tokens") for usage, _ in spent),
-        output_tokens=sum(_count(usage, "output_tokens") for usage, _ in spent),
-        cache_read_input_tokens=sum(_count(usage, "cache_read_input_tokens") for usage, _ in spent),
-        cache_creation_input_tokens=sum(_count(usage, "cache_creation_input_tokens") for usage, _ in spent),
-        raw=tuple(raw for _, raw in spent),
+        input_tokens=before.input_tokens + _count(spent, "input_tokens"),
+        output_tokens=before.output_tokens + _count(spent, "output_tokens"),
+        cache_read_input_tokens=before.cache_read_input_tokens + _count(spent, "cache_read_input_tokens"),
+        cache_creation_input_tokens=before.cache_creation_input_tokens + _count(spent, "cache_creation_input_tokens"),
     )
 
 
@@ -91,12 +89,12 @@ class Ledger:
         "_mark",
         "_pieces",
         "_previews",
+        "_raw_usage",
         "_server",
         "_spent",
         "_transcript",
         "_turn_begins",
         "_turn_calls",
-        "_usage",
         "outcome",
         "turns",
     )
@@ -111,7 +109,7 @@ class Ledger:
         self._turn_begins: int | None = None
         self._last_turn: tuple[int, int] = (0, 0)
         self._turn_calls: tuple[int, int] = (0, 0)
-        self._usage: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = []
+        self._raw_usage: list[Mapping[str, Any]] = []
         self._spent: list[Usage] = []  # after each entry, so that a turn costs no more the longer the request is
         self._custom: list[ToolUse] = []
         self._server: list[ToolUse] = []
@@ -121,7 +119,7 @@ class Ledger:
     @property
     def usage(self) -> Usage:
         """Usage so far."""
-        return sum_usage(self._usage)
+        return replace(self.spent, raw=tuple(self._raw_usage))
 
     @property
     def spent(self) -> Usage:
@@ -180,24 +178,15 @@ class Ledger:
         return ""
 
     def _spend(self, usage: Mapping[str, Any], raw: Mapping[str, Any]) -> None:
-        before = self.spent
-        self._usage.append((usage, raw))
-        self._spent.append(
-            Usage(
-                input_tokens=before.input_tokens + _count(usage, "input_tokens"),
-                output_tokens=before.output_tokens + _count(usage, "output_tokens"),
-                cache_read_input_tokens=before.cache_read_input_tokens + _count(usage, "cache_read_input_tokens"),
-                cache_creation_input_tokens=before.cache_creation_input_tokens
-                + _count(usage, "cache_creation_input_tokens"),
-            )
-        )
+        self._spent.append(_plus(self.spent, usage))
+        self._raw_usage.append(raw)
 
     def _set_mark(self) -> None:
         self._mark = _Mark(
             events=len(self._events),
             pieces=len(self._pieces),
             turn_begins=self._turn_begins,
-            usage=len(self._usage),
+            usage=len(self._spent),
             custom=len(self._custom),
             server=len(self._server),
             transcript=len(self._transcript),
@@ -207,7 +196,7 @@ class Ledger:
         mark = self._mark
         del self._events[mark.events :]
         del self._pieces[mark.pieces :]
-        del self._usage[mark.usage :]
+        del self._raw_usage[mark.usage :]
         del self._spent[mark.usage :]
         del self._custom[mark.custom :]
         del self._server[mark.server :]

@@ -17,13 +17,10 @@ from urllib.parse import quote
 import structlog
 
 from managed_agents_actors import telemetry
-from managed_agents_actors.telemetry import _log_output
-from managed_agents_actors.telemetry._log import LOGGER_NAME
 from managed_agents_actors.testing import run_in_virtual_time
 
+from ..log_state import ROOT, fresh_process
 from ..telemetry._traced import traced
-
-ROOT, LOGGER = logging.getLogger(), logging.getLogger(LOGGER_NAME)
 
 # What is looked for of a secret: pieces of so many characters, of which one begins every few characters. A run of 15 of
 # its characters holds one; fewer are left where a secret is cut off.
@@ -94,12 +91,11 @@ def _standard(*, content: bool) -> Iterator[io.StringIO]:
 
 @contextmanager
 def _structlog(*, content: bool) -> Iterator[io.StringIO]:
-    """structlog, configured by the application: lines of JSON, tracebacks in them."""
+    """structlog, configured by the application: lines of JSON, and tracebacks with the values of variables."""
     output = io.StringIO()
-    told = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  # locals hold whatever is at work
-    tracebacks = structlog.processors.ExceptionRenderer(told)
+    render = structlog.processors
     structlog.configure(
-        processors=[structlog.processors.add_log_level, tracebacks, structlog.processors.JSONRenderer()],
+        processors=[render.add_log_level, render.dict_tracebacks, render.JSONRenderer()],
         logger_factory=structlog.PrintLoggerFactory(output),
     )
     telemetry.log_events("debug", content=content)
@@ -121,19 +117,9 @@ CHAINS: Mapping[str, Chain] = {"standard log": _standard, "structlog": _structlo
 @contextmanager
 def _logging(name: str, observed: Observed, *, content: bool) -> Iterator[None]:
     """Have the log written in one way; the test runner's own handlers are put aside meanwhile."""
-    before = [(logger, logger.handlers[:], logger.level) for logger in (ROOT, LOGGER)]
-    ROOT.handlers[:] = []
-    try:
-        with CHAINS[name](content=content) as output:
-            yield
+    with fresh_process(), CHAINS[name](content=content) as output:
+        yield
         observed.note(name, output.getvalue())
-    finally:
-        structlog.reset_defaults()
-        _log_output._withdraw()
-        telemetry.log_events()
-        for logger, handlers, level in before:
-            logger.handlers[:] = handlers
-            logger.setLevel(level)
 
 
 # --- all of it

@@ -12,7 +12,12 @@ from trio.testing import MockClock
 
 import managed_agents_actors as maa
 from managed_agents_actors import telemetry
+from managed_agents_actors._protocol.effects import Began, Dropped, TurnBegan
+from managed_agents_actors._protocol.mail import Message
+from managed_agents_actors._session.narrator import Narrator
+from managed_agents_actors._session.statistics import Tally
 from managed_agents_actors.providers import bedrock_agent_core, claude_managed_agents
+from managed_agents_actors.telemetry._scope import standing
 from managed_agents_actors.testing import (
     Call,
     DropStream,
@@ -137,6 +142,54 @@ async def test_tel_03_what_another_client_has_begun_is_in_nothing_of_ours(
     assert [(about["request"], about["kind"]) for about in begun] == [(1, "message"), (2, "other"), (3, "other")]
     assert all("turn" not in about and "parent_id" not in about for about in begun)
     assert all(count > 0 for count in tokens(told, "session.terminal"))
+
+
+async def test_tel_03_a_request_from_elsewhere_is_apart_from_one_that_waits(told: list[Told]) -> None:
+    # Ours begins with opening the session; what another client says before it has gone out is a request of its own.
+    narrator = Narrator({"customer": "c-42"}, {"provider": "p"}, Tally())
+    with standing(narrator.scope):
+        narrator.tell(Began(1, Message("ours"), None))
+        narrator.tell(TurnBegan(1, 1, maa.Usage()))
+        narrator.tell(Began(2, None, None))
+        narrator.tell(Dropped(2))
+        telemetry.emit("managed_agents.session.afterwards")
+    _, (_, theirs) = named(told, "session.request_started")
+    assert {key: theirs.get(key) for key in ("request", "kind", "turn", "parent_id", "customer")} == {
+        "request": 2,
+        "kind": "other",
+        "turn": None,
+        "parent_id": None,
+        "customer": "c-42",
+    }
+    ((_, ended),) = named(told, "session.terminal")
+    assert (ended["span_id"], ended["cancelled"]) == (theirs["span_id"], True)
+    ((_, after),) = named(told, "session.afterwards")
+    assert (after["request"], after["turn"]) == (1, 1)
+
+
+async def test_tel_02_a_tool_that_outlives_its_request_still_tells_of_that_one(autojump_clock: MockClock) -> None:
+    cleaned: list[Any] = []
+
+    async def stubborn(name: str, input: dict[str, Any], context: maa.ToolContext) -> str:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(3)
+            telemetry.emit("app.cleaned")
+        raise AssertionError
+
+    async with (
+        simulate([[call_tool("t")], [wait(9), say("2")]]) as place,
+        maa.open_session(claude_managed_agents, handler=stubborn, **place) as session,
+        trio.open_nursery() as nursery,
+    ):
+        with telemetry.attach(lambda _name, _measured, about: cleaned.append(about.get("request")), "app"):
+            nursery.start_soon(session.ask, "one")
+            await trio.sleep(1)
+            await session.interrupt()
+            await session.ask("two")
+    assert cleaned == [1]
 
 
 async def test_tel_03_a_session_that_is_closed_and_begun_with_anew_tells_its_restarts_once(

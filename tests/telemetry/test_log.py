@@ -95,7 +95,7 @@ def test_no_renderer_of_structlog_sees_the_variables_of_a_traceback(reset: None)
 
     def failing() -> None:
         credential = "hunter2hunter2"
-        raise ValueError(len(credential))
+        raise ValueError(f"{len(credential)}: sk-ant-api03-{'Q' * 40}")
 
     structlog.configure(processors=[structlog.processors.dict_tracebacks, lambda *line: output.append(line[2]) or ""])
     try:
@@ -103,8 +103,9 @@ def test_no_renderer_of_structlog_sees_the_variables_of_a_traceback(reset: None)
     except ValueError as error:
         telemetry.get_logger().error("broken", exc_info=error)
     (line,) = output
-    assert "raise ValueError(len(credential))" in line["exception"]
+    assert 'raise ValueError(f"{len(credential)}' in line["exception"]
     assert "hunter2" not in repr(line)
+    assert "QQQQQ" not in repr(line)
 
 
 # --- what a line says
@@ -283,8 +284,12 @@ def test_logging_never_fails_whoever_writes(reset: None) -> None:
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(closed))
     telemetry.get_logger().error("lost")
 
-    def broken(*_: Any) -> Any:
+    tried: list[Any] = []
+
+    def broken(*line: Any) -> Any:
+        tried.append(line)
         raise ValueError("a defect of the processor's")
 
     structlog.configure(processors=[broken])
     telemetry.get_logger().error("lost", exc_info=ValueError("why"))
+    assert len(tried) == 1

@@ -23,28 +23,9 @@ from managed_agents_actors.telemetry import _bus, _log_output
 from managed_agents_actors.telemetry._log import LOGGER_NAME, TAKEN
 from managed_agents_actors.telemetry._scope import Scope, standing
 
+from ..log_state import LOGGER, ROOT, fresh_process
+
 SECRET = "sk-ant-api03-" + "x" * 40
-ROOT = logging.getLogger()
-LOGGER = logging.getLogger(LOGGER_NAME)
-
-
-@contextmanager
-def fresh_process() -> Iterator[None]:
-    """A process whose logging nobody has configured: the test runner's handlers are put aside for the block.
-
-    It is no fixture, as pytest adds its handlers after the fixtures.
-    """
-    before = [(logger, logger.handlers[:], logger.level) for logger in (ROOT, LOGGER)]
-    ROOT.handlers[:] = []
-    try:
-        yield
-    finally:
-        structlog.reset_defaults()
-        _log_output._withdraw()
-        telemetry.log_events()
-        for logger, handlers, level in before:
-            logger.handlers[:] = handlers
-            logger.setLevel(level)
 
 
 class Terminal(io.StringIO):
