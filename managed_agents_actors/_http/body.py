@@ -13,6 +13,8 @@ from typing import Final, NamedTuple
 import httpx
 import trio
 
+from .messages import Response
+
 __all__ = ["ResponseBody"]
 
 CLOSE_SECONDS: Final = 5.0  # a foreign transport's farewell; ours needs none
@@ -30,19 +32,18 @@ class Excerpt(NamedTuple):
 
 
 class ResponseBody:
-    """A response whose body has not been read.
+    """The body of a response, which has not been read.
 
     Attributes:
-        response: Status and headers. Its own reading methods are not used.
+        response: Status and headers.
     """
 
-    def __init__(self, response: httpx.Response) -> None:
-        stream = response.stream
-        if not isinstance(stream, httpx.AsyncByteStream):
-            raise httpx.LocalProtocolError("the response's body cannot be read from trio: give an async transport")
+    __slots__ = ("_chunks", "_encoding", "_inflater", "response")
+
+    def __init__(self, response: Response) -> None:
         self.response = response
-        self._chunks = stream.__aiter__()
-        self._encoding = response.headers.get("content-encoding", "identity").strip().lower()
+        self._chunks = response.body.__aiter__()
+        self._encoding = _encoding_of(response)
         # 32: tell gzip from zlib by the header. We ask for identity; a proxy may compress all the same.
         self._inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32) if self._encoding in _INFLATABLE else None
 
@@ -77,7 +78,7 @@ class ResponseBody:
         if isinstance(self._chunks, AsyncGenerator):
             await _unwind(self._chunks)
         with trio.move_on_after(CLOSE_SECONDS, shield=True):
-            await self.response.aclose()
+            await self.response.body.aclose()
 
     def _inflate(self, chunk: bytes) -> bytes:
         if self._inflater is None:
@@ -86,6 +87,13 @@ class ResponseBody:
             return self._inflater.decompress(chunk, MAX_INFLATED_BYTES)
         except zlib.error as exc:
             raise httpx.DecodingError(f"the response's compression is broken: {exc}") from exc
+
+
+def _encoding_of(response: Response) -> str:
+    for name, value in response.raw_headers:
+        if name.lower() == b"content-encoding":
+            return value.strip().lower().decode("latin-1")
+    return "identity"
 
 
 async def _unwind(chunks: AsyncGenerator[bytes, None]) -> None:

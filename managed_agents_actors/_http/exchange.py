@@ -25,8 +25,8 @@ from ..telemetry._spans import SpanBlock
 from .body import ResponseBody
 from .credentials import Authenticate, Credential, Keyring, Outgoing
 from .errors import Failure, request_id_of, status_failure, stream_failure, transport_failure, unusable
+from .messages import Origin, Request, Response, Timeouts
 from .retry import RetryPolicy, repeat
-from .transport import IDEMPOTENT, OWN_CONNECTION
 from .upload import Multipart
 from .url import DEFAULT_PORTS, join_url
 
@@ -38,6 +38,7 @@ MAX_ERROR_BYTES: Final = 64 * 1024  # of an error's body: any error object, the 
 # Secrets of earlier calls, which a server may name in later answers: the token of a repository that it could not clone.
 # Each open stream keeps a list of them, so only the latest: those of its own session were given just before.
 MAX_GIVEN: Final = 64
+BODILESS: Final = frozenset({"GET", "HEAD", "DELETE"})  # methods whose empty body is not framed
 BEGINNING_SECONDS: Final = 2.0  # for the first bytes of an answer that is refused whatever it says
 
 
@@ -106,23 +107,28 @@ class _Course:
 
 
 T = TypeVar("T")
-Send: TypeAlias = Callable[[httpx.Request], Awaitable[httpx.Response]]
+Send: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 
 class Incoming:
     """An accepted response whose body is read as it comes.
 
     Attributes:
-        headers: The response's headers.
         body: The body; :meth:`receive` reads it with errors of ours.
         secrets: What of the request must never be shown.
     """
 
+    __slots__ = ("_call", "body", "secrets")
+
     def __init__(self, body: ResponseBody, call: Call, secrets: tuple[str, ...]) -> None:
-        self.headers: Mapping[str, str] = body.response.headers
         self.secrets = secrets
         self.body = body
         self._call = call
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The response's headers; look-ups ignore case."""
+        return self.body.response.headers
 
     async def receive(self) -> bytes:
         """Wait for the next bytes; ``b""`` is the end.
@@ -151,7 +157,7 @@ class Exchange:
 
     Args:
         base_url: Scheme, host and optional path prefix.
-        send: Sends one request: a transport's ``handle_async_request``, or what an httpx client gives.
+        send: Sends one request, and waits for the head of its response.
         authenticate: Gives the credential of each attempt, and for a refused one another if it has one.
         connect_timeout: For a new connection, TLS included, in seconds.
         retry: How calls are repeated.
@@ -169,10 +175,13 @@ class Exchange:
         span: SpanName = "managed_agents.request",
     ) -> None:
         self._span = span
-        self._base_url = base_url
         url = httpx.URL(base_url)
         self._host = url.netloc.decode("ascii")
-        self._server = {"scheme": url.scheme, "host": url.host, "port": url.port or DEFAULT_PORTS[url.scheme]}
+        self._origin = Origin(url.scheme, url.raw_host.decode("ascii"), url.port or DEFAULT_PORTS[url.scheme])
+        self._server = {"scheme": url.scheme, "host": url.host, "port": self._origin.port}
+        # As it goes on the wire, so that all of a call's URL after it is sent as it is.
+        self._root = f"{url.scheme}://{self._host}"
+        self._base_url = self._root + url.raw_path.decode("ascii").rstrip("/")
         self._send = send
         self._authenticate = authenticate
         self._connect_timeout = connect_timeout
@@ -252,7 +261,7 @@ class Exchange:
         value = _json_object(b"{}" if empty else data) if complete else f"over {MAX_BODY_BYTES} bytes"
         if isinstance(value, str):
             raise unusable(f"{call} was accepted, but its answer is {value}", data, secrets=incoming.secrets)
-        status = incoming.body.response.status_code
+        status = incoming.body.response.status
         return Answer(status=status, headers=incoming.headers, data=data, value=value, secrets=incoming.secrets)
 
     async def _attempt(self, call: Call, course: _Course) -> Incoming | Failure:
@@ -274,26 +283,38 @@ class Exchange:
         self, call: Call, course: _Course, outgoing: Outgoing, credential: Credential
     ) -> Incoming | Failure:
         """One request, and the head of its answer; all of it if it is a refusal."""
-        self._given.extend(secret for secret in call.secrets if secret not in self._given)
+        if call.secrets:
+            self._given.extend(secret for secret in call.secrets if secret not in self._given)
         secrets = (*credential.secrets, *call.secrets, *self._given)
         course.attempts += 1
-        about: dict[str, Any] = {}
-        if is_span_heard(self._span):
+        try:
+            if not is_span_heard(self._span):
+                return await self._perform(call, outgoing, credential, secrets)
             path = urlsplit(outgoing.url).path
             about = {**call.labels, "method": call.method, "path": path, **self._server, "attempt": course.attempts}
-        try:
-            # An error of httpx's holds its request, and with it the credential: it is shown to nobody.
+            # An error of httpx's may hold its request, and with it the credential: it is shown to nobody.
             with SpanBlock(self._span, about, shows_error=False) as told, _overdue(course.limit, told):
-                body = ResponseBody(await self._send(self._request(call, outgoing, credential)))
-                told["status"] = body.response.status_code
-                told["request_id"] = request_id_of(body.response.headers, secrets)
-                if body.response.is_success:
-                    return Incoming(body, call, secrets)
-                refusal = await _refusal(body, secrets)
-                told["error_type"] = type(refusal.error).__name__
-                return refusal
+                outcome = await self._perform(call, outgoing, credential, secrets, told)
+                if isinstance(outcome, Failure):
+                    told["error_type"] = type(outcome.error).__name__
+                return outcome
         except httpx.HTTPError as exc:
             return transport_failure(exc, str(call), secrets=secrets)
+
+    async def _perform(
+        self,
+        call: Call,
+        outgoing: Outgoing,
+        credential: Credential,
+        secrets: tuple[str, ...],
+        told: dict[str, Any] | None = None,
+    ) -> Incoming | Failure:
+        """Send the request and take the head of its answer; what is to be told of that is put into ``told``."""
+        body = ResponseBody(await self._send(self._request(call, outgoing, credential)))
+        response = body.response
+        if told is not None:
+            told |= {"status": response.status, "request_id": request_id_of(response.headers, secrets)}
+        return Incoming(body, call, secrets) if response.is_success else await _refusal(body, secrets)
 
     def _outgoing(self, call: Call) -> Outgoing:
         if self._closed:
@@ -306,20 +327,21 @@ class Exchange:
         content = call.body if isinstance(call.body, bytes) else None
         return Outgoing(method=call.method, url=url, headers=headers, body=content)
 
-    def _request(self, call: Call, outgoing: Outgoing, credential: Credential) -> httpx.Request:
-        silence = call.silence
-        extensions = {
-            "timeout": {"connect": self._connect_timeout, "read": silence, "write": silence, "pool": None},
-            OWN_CONNECTION: call.own_connection,
-            IDEMPOTENT: call.idempotent and call.retry,
-        }
-        return httpx.Request(
-            outgoing.method,
-            outgoing.url,
-            headers={**_trace_headers(outgoing.headers), **outgoing.headers, **credential.headers},
-            content=outgoing.body,
-            stream=call.body if isinstance(call.body, Multipart) else None,
-            extensions=extensions,
+    def _request(self, call: Call, outgoing: Outgoing, credential: Credential) -> Request:
+        headers = {**_trace_headers(outgoing.headers), **outgoing.headers, **credential.headers}
+        body = outgoing.body
+        if not isinstance(call.body, Multipart) and (body or call.method not in BODILESS):
+            headers["content-length"] = str(len(body or b""))
+        return Request(
+            method=outgoing.method,
+            url=outgoing.url,
+            origin=self._origin,
+            target=outgoing.url[len(self._root) :].encode("ascii"),
+            headers=[(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()],
+            body=call.body if isinstance(call.body, Multipart) else body,
+            timeouts=Timeouts(self._connect_timeout, call.silence, call.silence),
+            own_connection=call.own_connection,
+            idempotent=call.idempotent and call.retry,
         )
 
 
@@ -347,7 +369,7 @@ async def _refusal(body: ResponseBody, secrets: tuple[str, ...]) -> Failure:
         data = b""  # the status alone says enough
     finally:
         await body.aclose()
-    return status_failure(body.response.status_code, body.response.headers, data, secrets=secrets)
+    return status_failure(body.response.status, body.response.headers, data, secrets=secrets)
 
 
 def _json_object(data: bytes) -> dict[str, Any] | str:

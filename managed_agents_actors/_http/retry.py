@@ -58,6 +58,22 @@ async def repeat(attempt: Callable[[], Awaitable[T | Failure]], *, policy: Retry
 
     A wait that would outlast the deadline around the call is not begun; the known error is raised at once.
     """
+    outcome = await attempt()
+    if isinstance(outcome, Failure) and may_repeat(outcome, idempotent=idempotent):
+        outcome = await _repeat(outcome, attempt, policy, idempotent=idempotent)
+    if isinstance(outcome, Failure):
+        raise outcome.error
+    return outcome
+
+
+async def _repeat(
+    first: Failure, attempt: Callable[[], Awaitable[T | Failure]], policy: RetryPolicy, *, idempotent: bool
+) -> T | Failure:
+    """Go on after an attempt that failed. Most calls never come here, and tenacity costs as much as half of one."""
+    known: list[Failure] = [first]
+
+    async def each() -> T | Failure:
+        return known.pop() if known else await attempt()
 
     def worth_repeating(outcome: object) -> bool:
         return isinstance(outcome, Failure) and may_repeat(outcome, idempotent=idempotent)
@@ -74,9 +90,7 @@ async def repeat(attempt: Callable[[], Awaitable[T | Failure]], *, policy: Retry
         retry_error_callback=_outcome,
         sleep=trio.sleep,
     )
-    outcome: T | Failure = await retrying(attempt)
-    if isinstance(outcome, Failure):
-        raise outcome.error
+    outcome: T | Failure = await retrying(each)
     return outcome
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 import httpx
 
 from .._errors import ConfigurationError
-from .transport import default_transport
+from .messages import Request, Response
+from .transport import IDEMPOTENT, OWN_CONNECTION, Transport, default_transport
 
 __all__ = ["HTTPClient", "HTTPTransport", "Sender"]
 
@@ -25,24 +27,58 @@ class Sender:
             raise ConfigurationError(f"transport= must be an httpx.AsyncBaseTransport, not {type(transport).__name__}")
         if not isinstance(http_client, HTTPClient | None):
             raise ConfigurationError(f"http_client= must be an httpx.AsyncClient, not {type(http_client).__name__}")
-        self._client = http_client
         self._transport = transport
-        if transport is None and http_client is None:
-            self._transport = default_transport(base_url)
+        self._send: Callable[[Request], Awaitable[Response]]
+        if http_client is not None:
+            self._send = _by_client(http_client)
+        else:
+            self._transport = transport = transport or default_transport(base_url)
+            self._send = transport.send if isinstance(transport, Transport) else _by_transport(transport)
 
-    async def __call__(self, request: httpx.Request) -> httpx.Response:
+    async def __call__(self, request: Request) -> Response:
         """Send a request; wait for the head of the response.
 
         Transports are called directly: httpx's client costs twice as much as the rest of a small request.
         Redirects are never followed: they are answers like any other.
         """
-        if self._transport is not None:
-            return await self._transport.handle_async_request(request)
-        assert self._client is not None  # noqa: S101 - one of the two is set, see __init__
-        # The client's own settings would carry the credential to another host, or replace it.
-        return await self._client.send(request, stream=True, follow_redirects=False, auth=None)
+        return await self._send(request)
 
     async def aclose(self) -> None:
         """Close the transport."""
         if self._transport is not None:
             await self._transport.aclose()
+
+
+def _by_client(client: HTTPClient) -> Callable[[Request], Awaitable[Response]]:
+    async def send(request: Request) -> Response:
+        # The client's own settings would carry the credential to another host, or replace it.
+        return _plain(await client.send(_httpx(request), stream=True, follow_redirects=False, auth=None))
+
+    return send
+
+
+def _by_transport(transport: HTTPTransport) -> Callable[[Request], Awaitable[Response]]:
+    async def send(request: Request) -> Response:
+        return _plain(await transport.handle_async_request(_httpx(request)))
+
+    return send
+
+
+def _httpx(request: Request) -> httpx.Request:
+    """A request of ours as one of httpx's."""
+    body = request.body
+    extensions = {
+        "timeout": {**request.timeouts._asdict(), "pool": None},
+        OWN_CONNECTION: request.own_connection,
+        IDEMPOTENT: request.idempotent,
+    }
+    content = {"content": body} if isinstance(body, bytes | None) else {"stream": body}
+    return httpx.Request(request.method, request.url, headers=request.headers, extensions=extensions, **content)
+
+
+def _plain(response: httpx.Response) -> Response:
+    """A response of httpx's as one of ours."""
+    stream = response.stream
+    if not isinstance(stream, httpx.AsyncByteStream):
+        raise httpx.LocalProtocolError("the response's body cannot be read from trio: give an async transport")
+    return Response(response.status_code, response.headers.raw, stream)

@@ -12,18 +12,19 @@ import ssl
 import urllib.request
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import httpx
 import trio
 
 from .._errors import ConfigurationError
 from .connection import Connection, close_now
+from .messages import Origin, Request, Response, Timeouts
+from .url import DEFAULT_PORTS
 
 __all__ = ["IDEMPOTENT", "OWN_CONNECTION", "OpenStream", "Transport", "default_transport"]
 
 OpenStream: TypeAlias = Callable[[str, int], Awaitable[trio.abc.Stream]]
-_Origin: TypeAlias = tuple[str, str, int]
 
 OWN_CONNECTION: Final = (
     "managed_agents.own_connection"  # request extension: neither borrow a connection nor give it back
@@ -48,28 +49,35 @@ class Transport(httpx.AsyncBaseTransport):
     def __init__(self, *, open_stream: OpenStream | None = None, ssl_context: ssl.SSLContext | None = None) -> None:
         self._open_stream: OpenStream = open_stream or _open_tcp
         self._ssl_context = ssl_context
-        self._idle: dict[_Origin, deque[Connection]] = {}
+        self._idle: dict[Origin, deque[Connection]] = {}
         self._closed = False
 
     def __repr__(self) -> str:
         return f"<Transport: {sum(map(len, self._idle.values()))} idle connections>"
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def send(self, request: Request) -> Response:
         """Send one request; wait for the head of its response.
 
         Raises:
             httpx.TransportError: The exchange failed; a connect error or timeout means nothing was sent.
         """
-        shares = not request.extensions.get(OWN_CONNECTION, False)
-        repeatable = bool(request.extensions.get(IDEMPOTENT, request.method in {"GET", "HEAD"}))
-        borrowed = await self._borrow(_origin(request.url), unchecked=repeatable) if shares else None
+        if request.own_connection:
+            return await self._exchange(await self._connect(request), request)
+        borrowed = await self._borrow(request.origin, unchecked=request.idempotent)
         if borrowed is not None:
             try:
-                return await self._exchange(borrowed, request, shares=shares)
+                return await self._exchange(borrowed, request)
             except httpx.NetworkError:
-                if not repeatable or borrowed.answered:
+                if not request.idempotent or borrowed.answered:
                     raise
-        return await self._exchange(await self._connect(request), request, shares=shares)
+        return await self._exchange(await self._connect(request), request)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request of httpx's; wait for the head of its response. Raises as :meth:`send`."""
+        response = await self.send(_plain(request))
+        body = response.body
+        assert isinstance(body, _Body)  # noqa: S101 -- what send() gives has it
+        return httpx.Response(response.status, headers=response.raw_headers, stream=body, request=request)
 
     async def aclose(self) -> None:
         """Close the idle connections; those in use are closed when their response is."""
@@ -79,23 +87,22 @@ class Transport(httpx.AsyncBaseTransport):
         for connection in idle:
             await connection.close()
 
-    async def _exchange(self, connection: Connection, request: httpx.Request, *, shares: bool) -> httpx.Response:
+    async def _exchange(self, connection: Connection, request: Request) -> Response:
         try:
             head = await connection.exchange(request)
         except BaseException:
             await connection.close()
             raise
-        origin = _origin(request.url) if shares else None
-        body = _Body(connection, request, functools.partial(self._give_back, origin))
-        return httpx.Response(head.status_code, headers=head.headers.raw_items(), stream=body, request=request)
+        origin = None if request.own_connection else request.origin
+        return Response(head.status_code, head.headers.raw_items(), _Body(connection, self, origin))
 
-    async def _borrow(self, origin: _Origin, *, unchecked: bool) -> Connection | None:
+    async def _borrow(self, origin: Origin, *, unchecked: bool) -> Connection | None:
         connection, stale = self._take(origin, unchecked=unchecked)
         for each in stale:
             await each.close()
         return connection
 
-    def _take(self, origin: _Origin, *, unchecked: bool) -> tuple[Connection | None, list[Connection]]:
+    def _take(self, origin: Origin, *, unchecked: bool) -> tuple[Connection | None, list[Connection]]:
         """Take the freshest idle connection that will do, and those found unfit on the way.
 
         A connection whose silence cannot be checked is lent only to a request that may be repeated.
@@ -114,7 +121,8 @@ class Transport(httpx.AsyncBaseTransport):
             stale.append(connection)
         return None, stale
 
-    async def _give_back(self, origin: _Origin | None, connection: Connection) -> None:
+    async def give_back(self, origin: Origin | None, connection: Connection) -> None:
+        """Keep a connection for another request to its origin, if it has one and the connection is fit for it."""
         if origin is None or self._closed or not connection.finish():
             await connection.close()
             return
@@ -123,9 +131,9 @@ class Transport(httpx.AsyncBaseTransport):
         if len(idle) > MAX_IDLE_PER_ORIGIN:
             await idle.popleft().close()
 
-    async def _connect(self, request: httpx.Request) -> Connection:
-        timeout = request.extensions.get("timeout", {}).get("connect")
-        scheme, host, port = _origin(request.url)
+    async def _connect(self, request: Request) -> Connection:
+        timeout = request.timeouts.connect
+        scheme, host, port = request.origin
         try:
             with trio.fail_after(float("inf") if timeout is None else timeout):
                 stream = await self._open_stream(host, port)
@@ -153,15 +161,12 @@ class _Body(httpx.AsyncByteStream):
     A read that is cancelled took nothing; the body can be read on. Whoever has it closes it.
     """
 
-    def __init__(
-        self,
-        connection: Connection,
-        request: httpx.Request,
-        give_back: Callable[[Connection], Awaitable[None]],
-    ) -> None:
+    __slots__ = ("_connection", "_open", "_origin", "_transport")
+
+    def __init__(self, connection: Connection, transport: Transport, origin: Origin | None) -> None:
         self._connection = connection
-        self._timeout: float | None = request.extensions.get("timeout", {}).get("read")
-        self._give_back = give_back
+        self._transport = transport
+        self._origin = origin
         self._open = True
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -171,7 +176,7 @@ class _Body(httpx.AsyncByteStream):
         if not self._open:
             raise StopAsyncIteration
         try:
-            chunk = await self._connection.receive_body(self._timeout)
+            chunk = await self._connection.receive_body()
         except httpx.TransportError:
             self._open = False
             await self._connection.close()
@@ -184,7 +189,7 @@ class _Body(httpx.AsyncByteStream):
     async def aclose(self) -> None:
         if self._open:
             self._open = False
-            await self._give_back(self._connection)
+            await self._transport.give_back(self._origin, self._connection)
 
 
 def default_transport(base_url: str) -> httpx.AsyncBaseTransport:
@@ -221,5 +226,28 @@ def _default_ssl_context() -> ssl.SSLContext:
     return context
 
 
-def _origin(url: httpx.URL) -> _Origin:
-    return url.scheme, url.raw_host.decode("ascii"), url.port or (443 if url.scheme == "https" else 80)
+def _plain(request: httpx.Request) -> Request:
+    """What of a request of httpx's is sent, and how."""
+    url, extensions = request.url, request.extensions
+    timeout: dict[str, Any] = extensions.get("timeout", {})
+    return Request(
+        method=request.method,
+        url=str(url),
+        origin=Origin(url.scheme, url.raw_host.decode("ascii"), url.port or DEFAULT_PORTS[url.scheme]),
+        target=url.raw_path,
+        headers=request.headers.raw,
+        body=_body_of(request),
+        timeouts=Timeouts(*map(timeout.get, Timeouts._fields)),
+        own_connection=bool(extensions.get(OWN_CONNECTION, False)),
+        idempotent=bool(extensions.get(IDEMPOTENT, request.method in {"GET", "HEAD"})),
+    )
+
+
+def _body_of(request: httpx.Request) -> bytes | httpx.AsyncByteStream:
+    try:
+        return request.content
+    except httpx.RequestNotRead:
+        stream = request.stream
+    if not isinstance(stream, httpx.AsyncByteStream):
+        raise httpx.LocalProtocolError("the request's body cannot be sent from trio: it is not an async stream")
+    return stream

@@ -111,7 +111,7 @@ async def _check_is_stream(incoming: Incoming) -> None:
         ProtocolError: It is no event stream.
     """
     kind = incoming.headers.get("content-type", "")
-    if incoming.body.response.status_code == NO_CONTENT:
+    if incoming.body.response.status == NO_CONTENT:
         raise unusable("the event stream was answered with nothing (204)", b"", secrets=incoming.secrets)
     if kind and not kind.lower().startswith("text/event-stream"):
         excerpt = await incoming.beginning()

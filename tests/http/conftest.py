@@ -14,6 +14,7 @@ import trio.testing
 from managed_agents_actors._http.credentials import Credential, Outgoing
 from managed_agents_actors._http.exchange import Call, Exchange
 from managed_agents_actors._http.retry import BACKOFF, RetryPolicy
+from managed_agents_actors._http.sender import Sender
 from managed_agents_actors._http.transport import Transport
 from managed_agents_actors.claude import ClaudeClient
 
@@ -113,7 +114,11 @@ class Wire:
             "retry": RetryPolicy(backoff=BACKOFF, draw=lambda: 0.0),
             "authenticate": authenticate,
         }
-        return Exchange(base_url="http://api.test", send=transport.handle_async_request, **(options | changes))
+        return Exchange(
+            base_url="http://api.test",
+            send=Sender("http://api.test", transport=transport, http_client=None),
+            **(options | changes),
+        )
 
 
 def _reply(body: bytes | str = b"{}", status: int = 200, headers: Iterable[tuple[str, Any]] = ()) -> bytes:

@@ -16,6 +16,7 @@ import trio.testing
 
 from managed_agents_actors import _errors as errors
 from managed_agents_actors._http.body import ResponseBody
+from managed_agents_actors._http.messages import Response
 from managed_agents_actors._http.transport import KEEP_ALIVE_SECONDS, MAX_IDLE_PER_ORIGIN, Transport, default_transport
 
 Make = Callable[..., Any]
@@ -216,8 +217,7 @@ async def test_real_sockets_are_checked_before_an_unsafe_request(reply: Make) ->
         transport = Transport()
         for _ in range(3):
             request = httpx.Request("POST", f"http://127.0.0.1:{port}/", content=b"{}")
-            body = ResponseBody(await transport.handle_async_request(request))
-            assert (await body.read(100)).data == b"{}"
+            assert await (await transport.handle_async_request(request)).aread() == b"{}"
             await trio.sleep(0.02)  # real sockets: until the kernel has delivered the server's close
         await transport.aclose()
         nursery.cancel_scope.cancel()
@@ -239,8 +239,8 @@ async def test_real_sockets_are_reused_by_unsafe_requests(reply: Make) -> None:
         url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}/"
         transport = Transport()
         for _ in range(3):
-            body = ResponseBody(await transport.handle_async_request(httpx.Request("POST", url, content=b"{}")))
-            await body.read(100)
+            response = await transport.handle_async_request(httpx.Request("POST", url, content=b"{}"))
+            await response.aread()
         await transport.aclose()
         nursery.cancel_scope.cancel()
     assert connections == 1
@@ -294,7 +294,7 @@ async def test_a_foreign_transports_generators_are_not_abandoned() -> None:
             finally:
                 unwound.append("outer")
 
-    body = ResponseBody(httpx.Response(200, stream=Nested()))
+    body = ResponseBody(Response(200, [], Nested()))
     assert await body.receive() == b"one"
     await body.aclose()
     assert unwound == ["inner", "outer"]
