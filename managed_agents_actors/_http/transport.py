@@ -1,7 +1,7 @@
 """Connections: who owns one, who may borrow one, when one is thrown away. Never httpx's or httpcore's pool.
 
-An event stream owns a fresh connection; other requests borrow from a small last-in-first-out list per origin, in
-constant time however many streams live. The lists change in synchronous code only; async code closes.
+An event stream owns a fresh connection; other requests borrow from a last-in-first-out list per origin, in constant
+time however many streams live. The lists change in synchronous code only; async code closes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ IDEMPOTENT: Final = (
     "managed_agents.idempotent"  # request extension: may be sent again when a borrowed connection was stale
 )
 
-MAX_IDLE_PER_ORIGIN: Final = 32  # bursts of tool results reuse connections; more would only occupy the server
+# As many sessions may answer tools in one moment, and again in the next. What no later moment needs grows old at the
+# bottom of the list, where each request that gives its connection back looks.
+MAX_IDLE_PER_ORIGIN: Final = 1024
 KEEP_ALIVE_SECONDS: Final = 30.0  # well under the 60 s after which common load balancers drop an idle connection
 TCP_KEEP_ALIVE_SECONDS: Final = 60  # as the official SDK; finds a peer that vanished without a word
 
@@ -128,7 +130,7 @@ class Transport(httpx.AsyncBaseTransport):
             return
         idle = self._idle.setdefault(origin, deque())
         idle.append(connection)
-        if len(idle) > MAX_IDLE_PER_ORIGIN:
+        if len(idle) > MAX_IDLE_PER_ORIGIN or idle[0].idle_since <= trio.current_time() - KEEP_ALIVE_SECONDS:
             await idle.popleft().close()
 
     async def _connect(self, request: Request) -> Connection:

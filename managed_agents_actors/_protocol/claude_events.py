@@ -67,12 +67,15 @@ def _blocks(event: Event) -> Blocks:
 
 
 def _said(event: Event) -> Fact:
-    texts = []
-    for block in _blocks(event):
-        text = block.get("text")
-        if block.get("type") == "text" and isinstance(text, str) and text:
-            texts.append(text)
-    return Said(tuple(texts))
+    content = event.get("content")
+    if isinstance(content, str):
+        return Said((content,) if content else ())
+    return Said(tuple([text for block in content if (text := _text_of(block))]) if isinstance(content, list) else ())
+
+
+def _text_of(block: Any) -> str | None:
+    text = block.get("text") if isinstance(block, dict) and block.get("type") == "text" else None
+    return text if isinstance(text, str) else None
 
 
 def _called(kind: ToolKind) -> Callable[[Event], Fact]:

@@ -264,14 +264,14 @@ class Ledger:
         )
 
     def _append(self, text: str, *, apart: bool) -> str:
-        added = []
-        if apart and self._pieces:
-            added.append(_SEPARATOR)
+        pieces = self._pieces
+        apart = apart and bool(pieces)
+        if apart:
+            pieces.append(_SEPARATOR)
         if self._turn_begins is None:
-            self._turn_begins = len(self._pieces) + len(added)
-        added.append(text)
-        self._pieces += added
-        return "".join(added)
+            self._turn_begins = len(pieces)
+        pieces.append(text)
+        return _SEPARATOR + text if apart else text
 
     def _preview(self, fact: PreviewText) -> str:
         preview = self._previews.get(fact.event_id)
@@ -293,8 +293,8 @@ class Ledger:
         return self._append(text, apart=apart or preview.length == len(text))
 
     def _say(self, event_id: object, texts: tuple[str, ...]) -> str:
-        whole = _SEPARATOR.join(texts)
-        preview = self._previews.pop(event_id, None) if isinstance(event_id, str) else None
+        whole = texts[0] if len(texts) == 1 else _SEPARATOR.join(texts)
+        preview = self._previews.pop(event_id, None) if self._previews and isinstance(event_id, str) else None
         if preview is None:
             return self._append(whole, apart=True) if whole else ""
         # A preview is a prefix of its message; what was shown stays shown, and only the rest is new.

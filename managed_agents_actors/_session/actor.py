@@ -40,7 +40,7 @@ from .home import Home
 from .line import ProviderLine
 from .options import SessionOptions
 from .tool_calls import Place, Queue, ToolRunner
-from .user_code import run_user_code
+from .user_code import UserFunction
 
 
 @dataclass(slots=True, eq=False)
@@ -263,7 +263,7 @@ class SessionActor:
             return await found if inspect.isawaitable(found) else found
 
         try:
-            verdict = await run_user_code(ask)
+            verdict = await UserFunction(ask)()
         except Exception as error:  # noqa: BLE001 -- a guard that fails must halt, not let the request run on
             self._log.warning("turn_guard_failed", exc_info=error)
             verdict = Halt(reason=error)

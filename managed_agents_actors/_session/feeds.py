@@ -6,7 +6,6 @@ falls behind loses the oldest events and is told how many.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,10 +36,10 @@ class Watcher:
     """
 
     def __init__(self, handler: HandlerAdapter, context: Callable[[Origin], EventContext], log: Any) -> None:
-        self._handler = handler
+        self._show = handler.watch
         self._context = context
         self._log = log
-        self._queue: deque[tuple[Event, Origin]] = deque()
+        self._queue: deque[tuple[Event, EventContext]] = deque()
         self._arrived = trio.Event()
         self._taken = trio.lowlevel.ParkingLot()
         self._patience: float | None = None
@@ -50,8 +49,9 @@ class Watcher:
 
     def put(self, events: Sequence[Event], origin: Origin) -> None:
         """Queue events. Never blocks; the bound is kept by :meth:`wait_for_room`, plus what one read can bring."""
-        if self._handler.watches:
-            self._queue.extend((event, origin) for event in events)
+        if self._show is not None:
+            context = self._context(origin)
+            self._queue.extend([(event, context) for event in events])
             self._arrived.set()
 
     async def wait_for_room(self) -> None:
@@ -72,28 +72,30 @@ class Watcher:
     async def run(self) -> None:
         """Show events as they come, in order, until the end or cancellation."""
         self.task = trio.lowlevel.current_task()
-        while self._queue or self._patience is None:
-            await self._arrived.wait()
-            if self._patience is None:
+        with self._scope:
+            while self._patience is None:
+                await self._arrived.wait()
                 self._arrived = trio.Event()
-            while self._queue:
-                event, origin = self._queue[0]
-                self._scope = trio.CancelScope(deadline=trio.current_time() + (self._patience or math.inf))
-                with self._scope:
-                    await self._show(event, origin)
-                if self._scope.cancelled_caught:
-                    self._log.warning("handle_event_abandoned", events=len(self._queue))
-                    self._queue.clear()
-                    return
-                self._queue.popleft()
-                self._taken.unpark()
+                while self._queue and self._patience is None:
+                    await self._show_next()
+        while self._queue and self._patience is not None and not self._scope.cancelled_caught:
+            with trio.move_on_after(self._patience) as self._scope:
+                await self._show_next()
+        if self._queue:
+            self._log.warning("handle_event_abandoned", events=len(self._queue))
+            self._queue.clear()
 
-    async def _show(self, event: Event, origin: Origin) -> None:
+    async def _show_next(self) -> None:
+        event, context = self._queue[0]
         try:
-            await self._handler.watch(event, self._context(origin))
+            if self._show is not None:
+                await self._show(event, context)
         except Exception as error:  # noqa: BLE001 -- an observer's defect must not touch the session
             self.failures += 1
             self._log.warning("handle_event_failed", event_type=str(event.get("type")), exc_info=error)
+        self._queue.popleft()
+        if self._taken:
+            self._taken.unpark()
 
 
 @final

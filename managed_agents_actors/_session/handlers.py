@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from .._errors import ConfigurationError
-from .._model import Deny, Event, EventContext, ToolContext, ToolOutput, ToolUse
-from .user_code import run_user_code
+from .._model import Deny, ToolContext, ToolOutput, ToolUse
+from .user_code import UserFunction
 
 Verdict: TypeAlias = Literal["allow", "deny"] | Deny | None
 ToolCallFunction: TypeAlias = Callable[[str, Mapping[str, Any], ToolContext], Awaitable[Any] | Any]
@@ -38,8 +38,7 @@ class HandlerAdapter:
     """One form for every kind of handler.
 
     Attributes:
-        watches: Whether the handler wants to see events.
-        confirms: Whether the handler can answer for gated calls.
+        watch: Shows the handler an event, with its context; ``None`` if it does not want to see any.
     """
 
     def __init__(self, handler: Handler | ToolCallFunction) -> None:
@@ -51,23 +50,12 @@ class HandlerAdapter:
                 "handler= must be a function (name, input, context), a Toolbox, or an object with an async "
                 f"handle_tool_call; a {type(handler).__name__} is none of these"
             )
-        self._run: Callable[..., Any] = run
-        self._watch = getattr(handler, "handle_event", None)
-        self._confirm = getattr(handler, "handle_confirmation", None)
-        self._owns = getattr(handler, "owns", None)
-        for name, optional in (
-            ("handle_event", self._watch),
-            ("handle_confirmation", self._confirm),
-            ("owns", self._owns),
-        ):
-            if optional is not None and not callable(optional):
-                raise ConfigurationError(f"the handler's {name} must be a function, not {optional!r}")
+        self._run = UserFunction(run)
+        self._owns = _optional(handler, "owns")
+        watch, confirm = _optional(handler, "handle_event"), _optional(handler, "handle_confirmation")
+        self.watch = None if watch is None else UserFunction(watch)
+        self._confirm = None if confirm is None else UserFunction(confirm)
         self._leaves_unknown = getattr(handler, "unknown_tools", "error") == "leave"
-
-    @property
-    def watches(self) -> bool:
-        """Whether the handler wants to see events."""
-        return self._watch is not None
 
     @property
     def confirms(self) -> bool:
@@ -80,16 +68,18 @@ class HandlerAdapter:
 
     async def run(self, use: ToolUse, context: ToolContext) -> Any:
         """Run a call; whatever the handler gives or raises comes out."""
-        return await run_user_code(self._run, use.name, copy.deepcopy(dict(use.input)), context)
-
-    async def watch(self, event: Event, context: EventContext) -> None:
-        """Show the handler an event."""
-        if self._watch is not None:
-            await run_user_code(self._watch, event, context)
+        return await self._run(use.name, copy.deepcopy(dict(use.input)), context)
 
     async def confirm(self, use: ToolUse, context: ToolContext) -> Verdict:
         """Ask the handler for its verdict on a gated call."""
-        return None if self._confirm is None else await run_user_code(self._confirm, use, context)
+        return None if self._confirm is None else await self._confirm(use, context)
+
+
+def _optional(handler: object, name: str) -> Callable[..., Any] | None:
+    found = getattr(handler, name, None)
+    if found is None or callable(found):
+        return found
+    raise ConfigurationError(f"the handler's {name} must be a function, not {found!r}")
 
 
 def with_policy(handler: Handler | ToolCallFunction, policy: Policy) -> Handler:
@@ -108,14 +98,14 @@ def with_policy(handler: Handler | ToolCallFunction, policy: Policy) -> Handler:
 class _Policed:
     def __init__(self, handler: Handler | ToolCallFunction, policy: Policy) -> None:
         self._inner = HandlerAdapter(handler)
-        self._policy = policy
+        self._policy = UserFunction(policy)
         for optional in ("handle_event", "handle_confirmation", "owns", "unknown_tools"):
             if hasattr(handler, optional):
                 setattr(self, optional, getattr(handler, optional))
 
     async def handle_tool_call(self, name: str, input: dict[str, Any], context: ToolContext) -> Any:
         use = ToolUse(id=context.tool_use_id, name=name, input=input, thread_id=context.thread_id)
-        verdict = await run_user_code(self._policy, use, context)
+        verdict = await self._policy(use, context)
         if verdict == "allow":
             return await self._inner.run(use, context)
         message = verdict.message if isinstance(verdict, Deny) else None

@@ -22,7 +22,7 @@ import trio
 from .._errors import ConfigurationError, ToolError
 from .._model import ToolContext, ToolOutput
 from .tool import BadInput, Tool, tool
-from .user_code import run_user_code
+from .user_code import UserFunction
 
 __all__ = ["Tool", "Toolbox", "tool"]
 
@@ -106,7 +106,7 @@ class Toolbox:
         except BadInput as error:
             return ToolOutput(content=str(error), is_error=True)
         with trio.move_on_after(float("inf") if called.timeout is None else called.timeout):
-            return _output(name, await run_user_code(functools.partial(called.function, **arguments)))
+            return _output(name, await UserFunction(functools.partial(called.function, **arguments))())
         raise ToolError(f"the tool {name!r} did not finish within {called.timeout} seconds")
 
 

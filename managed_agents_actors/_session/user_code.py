@@ -17,39 +17,44 @@ from ..actors import sole_failure
 from .threads import tool_threads
 
 
-async def run_user_code(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function of the user's wherever it belongs, and wait for what it gives.
+class UserFunction:
+    """A function of the user's, to be called wherever it belongs; that is found out once.
 
-    Raises:
-        Exception: What the function raised; the only failure of a group comes out of it.
+    Awaiting a call gives what the function gives, or raises what it raised; the only failure of a group comes out of
+    it.
     """
-    try:
-        return await _call(function, *args)
-    except BaseExceptionGroup as group:
-        cancelled, failed = group.split(trio.Cancelled)
-        if failed is None or (cancelled is not None and isinstance(failed, ExceptionGroup)):
-            # It was cancelled; that it also failed on the way out concerns nobody any more.
-            raise (cancelled or group) from None
-        failure = sole_failure(group)
-        raise failure if failure is not None else group from None
-    except (Exception, trio.Cancelled, KeyboardInterrupt, SystemExit, GeneratorExit):
-        raise
-    except BaseException as error:
-        # Another framework's cancellation, a test runner's outcome: to a session it is a failure like any other.
-        raise RuntimeError(f"{type(error).__name__} was raised") from error
 
+    __slots__ = ("_function", "_is_async")
 
-async def _call(function: Callable[..., Any], *args: Any) -> Any:
-    if _is_async(function):
-        return await function(*args)
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._is_async = _is_async(function)
 
-    def boxed() -> tuple[Any]:
-        # A lambda or a plain decorator may hide an async function, and trio lets no bare coroutine out of a thread.
-        return (function(*args),)
+    async def __call__(self, *args: Any) -> Any:
+        """Call it, and wait for what it gives."""
+        try:
+            return await (self._function(*args) if self._is_async else self._in_thread(*args))
+        except BaseExceptionGroup as group:
+            cancelled, failed = group.split(trio.Cancelled)
+            if failed is None or (cancelled is not None and isinstance(failed, ExceptionGroup)):
+                # It was cancelled; that it also failed on the way out concerns nobody any more.
+                raise (cancelled or group) from None
+            failure = sole_failure(group)
+            raise failure if failure is not None else group from None
+        except (Exception, trio.Cancelled, KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:
+            # Another framework's cancellation, a test runner's outcome: to a session it is a failure like any other.
+            raise RuntimeError(f"{type(error).__name__} was raised") from error
 
-    # A thread cannot be stopped; on cancellation it is left to finish alone, so that the session is not held up.
-    (found,) = await trio.to_thread.run_sync(boxed, abandon_on_cancel=True, limiter=tool_threads())
-    return await found if inspect.isawaitable(found) else found
+    async def _in_thread(self, *args: Any) -> Any:
+        def boxed() -> tuple[Any]:
+            # A lambda or a plain decorator may hide an async function, and trio lets no bare coroutine out of a thread.
+            return (self._function(*args),)
+
+        # A thread cannot be stopped; on cancellation it is left to finish alone, so that the session is not held up.
+        (found,) = await trio.to_thread.run_sync(boxed, abandon_on_cancel=True, limiter=tool_threads())
+        return await found if inspect.isawaitable(found) else found
 
 
 def _is_async(function: Callable[..., Any]) -> bool:

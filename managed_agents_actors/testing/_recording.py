@@ -80,7 +80,8 @@ class RecordingHandler:
             self.deltas.append(event["text"])
         else:
             self.events.append(event)
-        await self._inner.watch(event, context)
+        if self._inner.watch is not None:
+            await self._inner.watch(event, context)
 
 
 async def _ok(name: str, input: Mapping[str, Any], context: ToolContext) -> str:  # noqa: ARG001 - the form of a handler

@@ -117,6 +117,30 @@ async def test_idle_connections_are_bounded(open_wire: Make, reply: Make, call: 
         assert repr(transport) == "<Transport: 0 idle connections>"
 
 
+async def test_what_only_a_burst_needed_is_closed_by_those_who_come_later(
+    open_wire: Make, reply: Make, call: Make, autojump_clock: Any
+) -> None:
+    async def slow(peer: Any) -> None:
+        await trio.sleep(1)
+        await peer.send(reply())
+
+    async with open_wire() as wire:
+        wire.replies = [slow] * 10 + [reply()] * 40
+        transport = Transport(open_stream=wire.open_stream)
+        exchange = wire.exchange(transport=transport)
+        async with trio.open_nursery() as nursery:
+            for _ in range(10):
+                nursery.start_soon(exchange.json, call())
+        idle = []
+        for _ in range(40):
+            await exchange.json(call())
+            idle.append(repr(transport))
+            await trio.sleep(1)
+    assert idle[28] == "<Transport: 10 idle connections>"
+    assert idle[-1] == "<Transport: 1 idle connections>"
+    assert wire.opened == 10
+
+
 async def test_a_stream_owns_a_connection_and_never_shares_it(open_wire: Make, reply: Make, call: Make) -> None:
     async with open_wire() as wire:
         wire.replies = [reply(), reply("abc"), reply()]

@@ -51,6 +51,11 @@ TURN_RESTARTED = "managed_agents.turn_restarted"
 # Stages of an input at which its echo in the log settles it; one that is flying is settled by its answer.
 UNSETTLED = (Stage.WAITING, Stage.UNCLEAR, Stage.CHECKING)
 
+# What a fact is to the reader. Most events only say something: they are told apart by one look, not by matching.
+_WORK = frozenset({Activity, Said, Called, PreviewText, Spent, Graded})
+_PREPARED = frozenset({UserSpoke, Answered, Interrupted, Decided, Running})
+_ACTED_ON = frozenset({Called, Idled, Broken, Ended, Unrecognised})
+
 
 @dataclass(slots=True)
 class _Listing:
@@ -200,10 +205,14 @@ class LogReader:
         return NOTHING if isinstance(fact, UserSpoke | Idled | Broken | Running) else fact
 
     def _take(self, event: Event, fact: Fact, origin: Origin) -> None:
+        kind = type(fact)
         preview = isinstance(fact, PreviewText)
         if isinstance(fact, PreviewText) and fact.event_id in self._seen:
             return  # the message itself was in the listing
-        self._prepare(event, fact)
+        if kind in _WORK:
+            self._on_work(fact)
+        elif kind in _PREPARED:
+            self._prepare(event, fact)
         closed = self._core.log.absorb(fact)
         account = self._conversation.account
         if event.get("type") == OWN_EVENT:
@@ -218,7 +227,8 @@ class LogReader:
             self._core.show({"type": TEXT_DELTA, "text": delta, "event_id": shown_id}, origin)
         for call_id in closed:
             self._calls.put_away(call_id)
-        self._act(fact)
+        if kind in _ACTED_ON:
+            self._act(fact)
 
     def _note_own(self, event: Event, fact: Fact, origin: Origin) -> None:
         """The provider module says what follows from the provider's events: observers see only what concerns them."""
@@ -247,8 +257,6 @@ class LogReader:
         match fact:
             case UserSpoke():
                 self._on_user_spoke(event, fact)
-            case Activity() | Said() | Called() | PreviewText() | Spent() | Graded():
-                self._on_work(fact)
             case Answered(tool_use_id=call_id):
                 if self._core.log.has_answer(call_id):
                     self._turns.only_duplicate = True
