@@ -68,14 +68,10 @@ def _blocks(event: Event) -> Blocks:
 
 def _said(event: Event) -> Fact:
     content = event.get("content")
-    if isinstance(content, str):
-        return Said((content,) if content else ())
-    return Said(tuple([text for block in content if (text := _text_of(block))]) if isinstance(content, list) else ())
-
-
-def _text_of(block: Any) -> str | None:
-    text = block.get("text") if isinstance(block, dict) and block.get("type") == "text" else None
-    return text if isinstance(text, str) else None
+    if isinstance(content, list):
+        texts = [block.get("text") for block in content if isinstance(block, dict) and block.get("type") == "text"]
+        return Said(tuple([text for text in texts if isinstance(text, str) and text]))
+    return Said((content,) if isinstance(content, str) and content else ())
 
 
 def _called(kind: ToolKind) -> Callable[[Event], Fact]:

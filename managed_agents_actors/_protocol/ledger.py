@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from .._model import Event, OutcomeResult, ResultError, SessionResult, Terminal, ToolUse, TurnResult, Usage
 from .facts import Answered, Called, Fact, Graded, PreviewText, Restarted, Running, Said, Spent, UserSpoke
@@ -31,10 +31,14 @@ def _plus(before: Usage, spent: Mapping[str, Any]) -> Usage:
     )
 
 
-def _message(fact: Said | Called | Answered | UserSpoke) -> Mapping[str, Any]:
-    """A fact as it stands in a transcript; one without content stands in none."""
-    match fact:
-        case Said(texts=texts):
+# What the agent said is kept as bare texts: there is much of it, and the garbage collector need not look at those.
+_Line: TypeAlias = tuple[str, ...] | Called | Answered | UserSpoke
+
+
+def _message(line: _Line) -> Mapping[str, Any]:
+    """A line as it stands in a transcript; one without content stands in none."""
+    match line:
+        case tuple(texts):
             return {"role": "assistant", "content": [{"type": "text", "text": text} for text in texts]}
         case Called(use=use):
             called = {"type": "tool_use", "id": use.id, "name": use.name, "input": use.input}
@@ -114,7 +118,7 @@ class Ledger:
         self._custom: list[ToolUse] = []
         self._server: list[ToolUse] = []
         self._previews: dict[str, _Preview] = {}
-        self._transcript: list[Said | Called | Answered | UserSpoke] = []
+        self._transcript: list[_Line] = []
 
     @property
     def usage(self) -> Usage:
@@ -154,7 +158,7 @@ class Ledger:
         """Account for one new fact; return the text it adds, which is the delta to show."""
         match fact:
             case Said(texts=texts):
-                self._transcript.append(fact)
+                self._transcript.append(texts)
                 return self._say(event.get("id"), texts)
             case PreviewText():
                 return self._preview(fact)
@@ -257,7 +261,7 @@ class Ledger:
             custom_tool_uses=tuple(self._custom),
             server_tool_uses=tuple(self._server),
             events=tuple(self._events),
-            transcript=tuple([message for fact in self._transcript if (message := _message(fact))["content"]]),
+            transcript=tuple([message for line in self._transcript if (message := _message(line))["content"]]),
             outcome=self.outcome,
             error=error,
             resumable=resumable,

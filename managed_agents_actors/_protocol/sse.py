@@ -6,6 +6,7 @@ unfinished frame, and never dispatches a frame whose blank line has not arrived 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -129,14 +130,15 @@ class SSEDecoder:
 
     def _frame(self, block: bytes) -> SSEFrame | None:
         """Interpret the lines of one block; ``None`` if it has nothing to dispatch."""
+        lines = block.split(b"\n")
         # The form nearly every frame has, without a loop: "event: <name>" LF "data: <one line>".
-        newline = block.find(b"\n")
-        common = newline > 7 and block.startswith(b"event: ") and block.startswith(b"\ndata: ", newline)
-        if common and block.find(b"\n", newline + 1) < 0:
-            return SSEFrame(block[7:newline].decode("utf-8", "replace"), block[newline + 7 :])
+        if len(lines) == 2 and len(lines[0]) <= MAX_SHOWN_NAME and lines[1].startswith(b"data: "):
+            known = _event_name(lines[0])
+            if known is not None:
+                return SSEFrame(known, lines[1][6:])
         name = b""
         data: list[bytes] = []
-        for line in block.split(b"\n"):
+        for line in lines:
             field, _, value = line.partition(b":")
             value = value.removeprefix(b" ")
             if field == b"data":
@@ -156,3 +158,9 @@ class SSEDecoder:
         failure = DecodeFailure.of(f"an event-stream frame exceeds {self._max_frame_bytes} bytes", frame)
         self._buffer = bytearray()
         return failure
+
+
+@functools.lru_cache(maxsize=64)  # a provider has some forty event types, and servers few names for them
+def _event_name(line: bytes) -> str | None:
+    """The name in the line of an event's name; ``None`` for another line."""
+    return line[7:].decode("utf-8", "replace") if line.startswith(b"event: ") and len(line) > 7 else None
