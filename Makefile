@@ -14,7 +14,7 @@ help:
 	@echo "make soak-bytes recorded turns, cut at every byte of their streams and listings; takes long"
 	@echo "make lint       ruff: rules and format"
 	@echo "make typecheck  mypy, strict"
-	@echo "make bench      speed, beside the official SDKs, in one run; and what it costs to tell events"
+	@echo "make bench      speed, memory and growth, beside raw sockets and the official SDKs; short (BENCH='--json', or --repeats)"
 	@echo "make venv       install everything into $(VENV)"
 	@echo "make clean      remove $(VENV), caches and build results"
 
@@ -52,10 +52,11 @@ soak: venv
 soak-bytes: venv
 	$(BIN)/python -m tests.soak --every-byte
 
+# Each script also runs by itself, and in full without --short.
+BENCHMARKS := stream tools live storm growth event_stream agent_core telemetry
+BENCH ?= --short
 bench: venv
-	$(BIN)/python benchmarks/session.py
-	$(BIN)/python benchmarks/event_stream.py
-	$(BIN)/python benchmarks/telemetry.py
+	@for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py $(BENCH) || exit; done
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

@@ -1,36 +1,38 @@
 """What telling an event costs, with nobody listening and with each sink, beside a bare look-up and a bare call.
 
 The first tables are of single events, in processor time, the loop around them not counted; the last are of whole
-sessions, with a server in a process of its own. All rows are measured in turns, many times: a ratio is the median of
-those within a turn, and only ratios mean anything, because machines differ and are noisy. Run it with
+sessions, with a server in a process of its own. Unlike elsewhere all rows are measured in one process, in turns of a
+random order: what they differ by is less than what two processes do. Run it with ``make bench`` or
 ``python benchmarks/telemetry.py``.
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
-import json
 import random
-import statistics
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias
 
 import trio
 from listeners import NOBODY, ON_IMPORT, SINKS, is_installed
-from session import Measure, Server, events_by_session, tools_by_session
+from peers import KEY
+from rig import Benchmark, Figures, Options, Table, serving
 
+import managed_agents_actors as maa
+from managed_agents_actors.providers import claude_managed_agents
 from managed_agents_actors.telemetry import emit, span
 from managed_agents_actors.telemetry._bus import is_heard
 from managed_agents_actors.telemetry._scope import NO_TAGS, Scope, standing
 
-T = TypeVar("T")
-Loop = Callable[[int], None]
+Loop: TypeAlias = Callable[[int], None]
+Measure: TypeAlias = Callable[[], Awaitable[Figures]]
 
 RUN: Final = 0.002  # seconds of one run of a loop
+NANOSECONDS: Final = "ns"
+EMPTY: Final = "empty loop"
 
 # What is told, as a session tells it: an event of its stream, and the run of a tool.
 TAGS: Final = {"provider": "claude_managed_agents", "session_id": "sesn_1", "agent_id": "agent_1", "turn": 1}
@@ -142,10 +144,50 @@ IN_SESSIONS: Final[Sequence[str]] = (
 )
 
 
+# --- whole sessions ---------------------------------------------------------------------------------------------------
+
+
+async def run_session(url: str, rounds: int) -> maa.SessionResult:
+    """Run one session whose agent calls a tool so many times."""
+
+    async def lookup(name: str, input: Mapping[str, Any], context: maa.ToolContext) -> str:
+        return "found"
+
+    async with maa.ClaudeClient(KEY, url) as client:
+        return await maa.run_session(
+            claude_managed_agents,
+            handler=lookup,
+            client=client,
+            agent="agent_1",
+            environment="env_1",
+            max_turns=rounds + 1,
+        )
+
+
+async def of_events(url: str, events: int, listener: str) -> Figures:
+    """Measure a session in whose one turn there are so many events."""
+    with SINKS[listener]():
+        began, cpu = time.perf_counter(), time.process_time()
+        result = await run_session(url, 0)
+        seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+    assert len(result.events) >= events, len(result.events)
+    return {"events/s": events / seconds, "CPU us/event": 1e6 * cpu / events}
+
+
+async def of_tools(url: str, rounds: int, listener: str) -> Figures:
+    """Measure a session with so many tool round trips."""
+    with SINKS[listener]():
+        began, cpu = time.perf_counter(), time.process_time()
+        result = await run_session(url, rounds)
+        seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+    assert result.text == "done", result.text
+    return {"turns/s": rounds / seconds, "CPU us/turn": 1e6 * cpu / rounds}
+
+
 # --- the tables -------------------------------------------------------------------------------------------------------
 
 
-async def nanoseconds(loop: Loop, listener: str = NOBODY) -> float:
+async def nanoseconds(loop: Loop, listener: str = NOBODY) -> Figures:
     """Measure one of what a loop does, where a session's tasks stand, in processor time of this thread."""
     with SINKS[listener](), standing(Scope(TAGS)):
         times, taken = 64, 0.0
@@ -156,91 +198,48 @@ async def nanoseconds(loop: Loop, listener: str = NOBODY) -> float:
             taken = time.thread_time() - started
         # The many events have no listener on import; and one that has failed would be detached by now.
         assert is_heard(EVENT) is (listener not in (NOBODY, ON_IMPORT)), listener
-        return taken / times * 1e9
+        return {NANOSECONDS: taken / times * 1e9}
 
 
-async def of_session(measure: Measure, count: int, listener: str) -> tuple[float, float]:
-    """Measure a whole session: how much it does in a second, and the processor time that one of it takes here."""
-    with SINKS[listener]():
-        started = time.process_time()
-        rate = await measure()
-        return rate, (time.process_time() - started) / count
-
-
-def in_turns(rows: Mapping[str, Callable[[], Awaitable[T]]], turns: int) -> list[dict[str, T]]:
+def in_turns(rows: Mapping[str, Measure], turns: int) -> dict[str, list[Figures | None]]:
     """Measure every row once in each turn; none always comes after the same one, or cleans up after it."""
     gc.freeze()  # what is there by now is not looked at over and over
-    found: list[dict[str, T]] = [{} for _ in range(turns)]
-    for turn in found:
+    found: dict[str, list[Figures | None]] = {name: [] for name in rows}
+    for _ in range(turns):
         for name in random.sample(list(rows), len(rows)):
             gc.collect()
-            turn[name] = trio.run(rows[name])
+            found[name].append(trio.run(rows[name]))
     return found
 
 
-def medians(turns: Sequence[Mapping[str, float]], name: str, bases: Sequence[str]) -> list[float]:
-    """Give the median of a row, and those of its ratios to the bases."""
-    ratios = (statistics.median(turn[name] / turn[base] for turn in turns) for base in bases)
-    return [statistics.median(turn[name] for turn in turns), *ratios]
+def without_loop(runs: Mapping[str, list[Figures | None]]) -> dict[str, list[Figures | None]]:
+    """Take what the loop itself took in the same turn off what was measured."""
+
+    def less(run: Figures | None, loop: Figures | None) -> Figures | None:
+        return run and loop and {NANOSECONDS: run[NANOSECONDS] - loop[NANOSECONDS]}
+
+    return {name: list(map(less, each, runs[EMPTY])) for name, each in runs.items() if name != EMPTY}
 
 
-def costs(loop: Loop, bare: Mapping[str, Loop], listeners: Sequence[str], turns: int) -> dict[str, list[float]]:
-    """Measure one of what a loop does with each listener, beside what is bare."""
-    rows: dict[str, Measure] = {"": partial(nanoseconds, empty_loop)}
-    rows |= {name: partial(nanoseconds, bare_loop) for name, bare_loop in bare.items()}
-    rows |= {name: partial(nanoseconds, loop, name) for name in listeners}
-    taken = [{name: one - turn[""] for name, one in turn.items()} for turn in in_turns(rows, turns)]
-    return {name: medians(taken, name, list(bare)) for name in rows if name}
-
-
-def rates(measure: Measure, count: int, listeners: Sequence[str], turns: int) -> dict[str, list[float]]:
-    """Measure whole sessions, each of which does something so many times, with each listener."""
-    rows: dict[str, Callable[[], Awaitable[tuple[float, float]]]]
-    rows = {name: partial(of_session, measure, count, name) for name in listeners}
-    measured = in_turns(rows, turns)
-    rate, taken = ([{name: both[which] for name, both in turn.items()} for turn in measured] for which in (0, 1))
-    return {name: [*medians(rate, name, [NOBODY]), medians(taken, name, [NOBODY])[1]] for name in listeners}
-
-
-def report(title: str, columns: Sequence[str], rows: Mapping[str, Sequence[float] | None], *, as_json: bool) -> None:
-    """Print one table; a row of ``None`` is of what is not installed."""
-    if as_json:
-        table = {name: row and dict(zip(columns, row, strict=True)) for name, row in rows.items()}
-        print(json.dumps({"title": title, "rows": table}))
-        return
-    print(f"\n{title}\n{'-' * len(title)}")
-    print(f"{'':<44}" + "".join(f"{column:>16}" for column in columns))
-    for name, row in rows.items():
-        shown = ["not installed"] if row is None else [f"{row[0]:,.0f}", *(f"{ratio:,.2f} x" for ratio in row[1:])]
-        print(f"{name:<44}" + "".join(f"{value:>16}" for value in shown))
-
-
-def main() -> None:
-    """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print one JSON object per table")
-    parser.add_argument("--repeats", type=int, default=15, help="turns of the whole sessions; single events take more")
-    options = parser.parse_args()
-    present = [name for name, sink in SINKS.items() if is_installed(sink)]
-
-    def show(title: str, columns: Sequence[str], rows: Mapping[str, Sequence[float]], expected: Sequence[str]) -> None:
-        missing = {name: None for name in expected if name not in rows}
-        report(title, columns, {**rows, **missing}, as_json=options.json)
-
+def tables(options: Options) -> Iterator[Table]:
+    """Measure single events with each listener, and whole sessions with some; what is not installed is left out."""
+    listeners = [name for name, sink in SINKS.items() if is_installed(sink)]
     for what, loop, bare in OPERATIONS:
-        rows = costs(loop, bare, present, 4 * options.repeats)
-        show(f"Nanoseconds of {what}", ["ns", *bare], rows, list(SINKS))
+        rows: dict[str, Measure] = {EMPTY: partial(nanoseconds, empty_loop)}
+        rows |= {name: partial(nanoseconds, bare_loop) for name, bare_loop in bare.items()}
+        rows |= {name: partial(nanoseconds, loop, name) for name in listeners}
+        # They are short and differ by little, so they take many more turns.
+        yield Table(f"Nanoseconds of {what}", list(bare), without_loop(in_turns(rows, 6 * options.repeats)))
 
-    whole = [name for name in IN_SESSIONS if name in present]
-    columns = ["per second", "its ratio", "processor time"]
-    count, rounds = 5_000, 50
-    with Server("--serve", "burst", str(count), "300") as (url,):
-        rows = rates(lambda: events_by_session(url, count), count, whole, options.repeats)
-        show("Events per second, 300 bytes each, a whole session", columns, rows, IN_SESSIONS)
-    with Server("--serve", "tools", str(rounds)) as (url, agent, environment):
-        rows = rates(lambda: tools_by_session(url, agent, environment, rounds), rounds, whole, options.repeats)
-        show("Tool round trips per second, one session", columns, rows, IN_SESSIONS)
+    whole = [name for name in IN_SESSIONS if name in listeners]
+    events, rounds = 5_000, 50
+    with serving(burst=events) as server:
+        rows = {name: partial(of_events, server.url, events, name) for name in whole}
+        yield Table(f"One session, {events:,} events of 300 B", [NOBODY], in_turns(rows, 3 * options.repeats))
+    with serving(rounds=rounds) as server:
+        rows = {name: partial(of_tools, server.url, rounds, name) for name in whole}
+        yield Table(f"One session, {rounds} tool turns", [NOBODY], in_turns(rows, 3 * options.repeats))
 
 
 if __name__ == "__main__":
-    main()
+    Benchmark(__file__).main(tables, __doc__)
