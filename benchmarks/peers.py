@@ -36,7 +36,10 @@ async def unused_tool(name: str, input: Mapping[str, Any], context: maa.ToolCont
 
 
 class Watcher:
-    """A handler that shows every event to a function, and has no tool either."""
+    """A handler that shows every event of the provider to a function, and has no tool either.
+
+    It is also called with the text that each message adds, and lets that go.
+    """
 
     def __init__(self, show: Callable[[Mapping[str, Any]], None]) -> None:
         self._show = show
@@ -47,7 +50,8 @@ class Watcher:
 
     async def handle_event(self, event: Mapping[str, Any], context: maa.EventContext) -> None:  # noqa: ARG002 -- no need
         """Show an event."""
-        self._show(event)
+        if "id" in event:
+            self._show(event)
 
 
 async def in_tasks(open_one: Callable[[int], Awaitable[object]], count: int) -> None:
