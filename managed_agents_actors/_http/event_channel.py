@@ -7,7 +7,6 @@ reconnects nor interprets.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, TypeAlias
 
@@ -48,7 +47,7 @@ class EventChannel(trio.abc.ReceiveChannel[Event]):
         self._about = about
         self._began = current_time()
         self._count = 0
-        self._ready: deque[Event] = deque()
+        self._ready: list[Event] = []
         self._failure: StreamEnd | None = None
         self._ended = False
         self._closed = False
@@ -69,7 +68,7 @@ class EventChannel(trio.abc.ReceiveChannel[Event]):
     async def receive(self) -> Event:
         """Wait for the next event. Raises as :meth:`receive_batch`."""
         await self._fill()
-        return self._ready.popleft()
+        return self._ready.pop(0)
 
     async def receive_batch(self) -> list[Event]:
         """Wait for events and take all that have arrived: at least one, one wake-up for a whole read.
@@ -84,8 +83,7 @@ class EventChannel(trio.abc.ReceiveChannel[Event]):
             ProtocolError: What came could not be decoded, or is too large.
         """
         await self._fill()
-        batch = list(self._ready)
-        self._ready.clear()
+        batch, self._ready = self._ready, []
         return batch
 
     async def aclose(self) -> None:
@@ -107,11 +105,22 @@ class EventChannel(trio.abc.ReceiveChannel[Event]):
             if self._ready:
                 await trio.lowlevel.checkpoint()
             while not self._ready:
-                await self._read()
+                self._check_flows()
+                try:
+                    chunk = await self._source.receive()
+                except TransportError as error:
+                    self._end(error)
+                    raise
+                if chunk:
+                    self._take(self._decode(chunk))
+                else:
+                    self._failure = self._at_end()
+                    self._end(self._failure)
         finally:
             self._reading = False
 
-    async def _read(self) -> None:
+    def _check_flows(self) -> None:
+        """Raise how the stream ended, if it has."""
         if self._closed:
             raise trio.ClosedResourceError("this event stream is closed")
         if self._failure is not None:
@@ -119,16 +128,6 @@ class EventChannel(trio.abc.ReceiveChannel[Event]):
             raise failure
         if self._ended:
             raise trio.EndOfChannel
-        try:
-            chunk = await self._source.receive()
-        except TransportError as error:
-            self._end(error)
-            raise
-        if chunk:
-            self._take(self._decode(chunk))
-        else:
-            self._failure = self._at_end()
-            self._end(self._failure)
 
     def _take(self, items: Iterable[Event | StreamEnd]) -> None:
         is_heard_of = is_heard("managed_agents.stream.event")

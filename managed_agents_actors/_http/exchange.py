@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias, TypeVar
 from urllib.parse import urlsplit
@@ -145,6 +145,10 @@ class Incoming:
             error = translate(exc, str(self._call), secrets=self.secrets).error
             raise error from error.__cause__
 
+    async def aclose(self) -> None:
+        """Release the connection; see :meth:`ResponseBody.aclose`."""
+        await self.body.aclose()
+
     async def beginning(self) -> bytes:
         """Wait a moment for the first bytes, for an answer that is refused whatever it says; ``b""`` if none come."""
         with trio.move_on_after(BEGINNING_SECONDS), suppress(TransportError):
@@ -216,9 +220,10 @@ class Exchange:
 
         return await self._bounded(call, course, attempt)
 
-    @asynccontextmanager
-    async def stream(self, call: Call) -> AsyncIterator[Incoming]:
-        """Make a call and read its answer as it comes. Entering waits for the head of a success.
+    async def open(self, call: Call) -> Incoming:
+        """Make a call and read its answer as it comes: ``async with aclosing(await exchange.open(call))``.
+
+        Waits for the head of a success.
 
         Raises:
             APIError: The server refused.
@@ -229,11 +234,7 @@ class Exchange:
         async def attempt() -> Incoming | Failure:
             return await self._attempt(call, course)
 
-        incoming = await self._bounded(call, course, attempt)
-        try:
-            yield incoming
-        finally:
-            await incoming.body.aclose()
+        return await self._bounded(call, course, attempt)
 
     async def _bounded(self, call: Call, course: _Course, attempt: Callable[[], Awaitable[T | Failure]]) -> T:
         """Make attempts within the call's time."""

@@ -85,13 +85,12 @@ class Response:
         body: The bytes to come.
     """
 
-    __slots__ = ("_headers", "body", "raw_headers", "status")
+    __slots__ = ("body", "raw_headers", "status")
 
     def __init__(self, status: int, raw_headers: _RawHeaders, body: _Body) -> None:
         self.status = status
         self.raw_headers = raw_headers
         self.body = body
-        self._headers: Mapping[str, str] | None = None
 
     @property
     def is_success(self) -> bool:
@@ -100,7 +99,5 @@ class Response:
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The headers; look-ups ignore case. Made when first asked for: most answers to small requests never are."""
-        if self._headers is None:
-            self._headers = httpx.Headers(self.raw_headers)
-        return self._headers
+        """The headers; look-ups ignore case. Made anew when asked for: a stream has no use for them once it flows."""
+        return httpx.Headers(self.raw_headers)

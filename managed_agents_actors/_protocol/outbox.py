@@ -6,7 +6,6 @@ go out side by side. Whether an unclear one was taken is read from the log, neve
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -125,7 +124,7 @@ class Outbox:
 
     def __init__(self) -> None:
         self._deliveries: dict[int, Delivery] = {}
-        self._accepted: deque[Delivery] = deque(maxlen=MAX_UNSEEN)
+        self._accepted: list[Delivery] = []
         self._next_id = 0
 
     def __iter__(self) -> Iterator[Delivery]:
@@ -157,6 +156,7 @@ class Outbox:
         self.settle(delivery)
         if not delivery.seen and delivery.content is not None:
             self._accepted.append(delivery)
+            del self._accepted[:-MAX_UNSEEN]
 
     def settle(self, delivery: Delivery) -> None:
         """Forget a delivery: it was taken, refused for good, or is no longer wanted."""

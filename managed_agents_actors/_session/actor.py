@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import random
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, final
@@ -39,7 +40,7 @@ from ..telemetry._scope import standing
 from .home import Home
 from .line import ProviderLine
 from .options import SessionOptions
-from .tool_calls import Place, Queue, ToolRunner
+from .tool_calls import Place, ToolRunner
 from .user_code import UserFunction
 
 
@@ -71,16 +72,21 @@ class SessionActor:
         self._log = home.log
         self._line: ProviderLine | None = None
         self._nursery: trio.Nursery | None = None
-        self._tool_queue = Queue()
         self._tool_scopes: dict[str, trio.CancelScope] = {}
         self._opened: trio.TaskStatus[Home] | None = None
-        self._tools = ToolRunner(
-            handler=home.options.handler,
-            limiter=home.options.limiter,
-            timeout=home.options.tool_timeout,
-            expose_exceptions=home.options.expose_exceptions,
+
+    @functools.cached_property
+    def _tools(self) -> ToolRunner:
+        """Who runs its tools; made for the first call, since many a session lives long before that."""
+        home, options = self._home, self._options
+        most = options.max_tool_concurrency
+        return ToolRunner(
+            handler=options.handler,
+            limiter=trio.CapacityLimiter(most) if isinstance(most, int) else most,
+            timeout=options.tool_timeout,
+            expose_exceptions=options.expose_exceptions,
             journal=home.journal,
-            reruns=home.options.on_interrupted == "rerun",
+            reruns=options.on_interrupted == "rerun",
             log=home.log,
             tally=home.narrator.tally,
         )
@@ -111,7 +117,7 @@ class SessionActor:
             async with trio.open_nursery() as nursery:
                 self._nursery = self._home.nursery = nursery
                 if self._signal is not None:
-                    nursery.start_soon(self._heed, self._signal)
+                    self._signal.call(self._heed)
                 if self._home.session_id is None:
                     nursery.start_soon(functools.partial(line.establish, blank=not self._options.resumed))
                 self._perform(machine.start())
@@ -121,20 +127,25 @@ class SessionActor:
         finally:
             self._nursery = self._home.nursery = None
 
-    async def _heed(self, signal: StopSignal) -> None:
-        """Wait to be told to stop. What is only to be started again leaves everything as it is."""
-        await signal.wait()
-        if not signal.restarting:
-            await self._home.mailbox.send(StopWanted())
-        elif self._nursery is not None:
+    def _heed(self, signal: StopSignal) -> None:
+        """Do as the supervisor says. What is only to be started again leaves everything as it is."""
+        if self._nursery is None:
+            return  # it has ended
+        if signal.restarting:
             self._nursery.cancel_scope.cancel()
+        else:
+            with suppress(RuntimeError):  # it is ending, and takes no more tasks
+                self._nursery.start_soon(self._home.mailbox.send, StopWanted())
 
     async def _turn(self) -> None:
         """Let the machine have the mail in hand, or wait for mail or for a timer."""
         home = self._home
         if not home.inbox:
-            with trio.move_on_at(min(home.timers.values(), default=float("inf"))):
-                home.inbox.extend(await home.mailbox.receive_batch())
+            if home.timers:
+                with trio.CancelScope(deadline=min(home.timers.values())):
+                    home.inbox += await home.mailbox.receive_batch()
+            else:
+                home.inbox += await home.mailbox.receive_batch()
         now = trio.current_time()
         for key in [key for key, due in home.timers.items() if due <= now]:
             # A timer may have been stopped by what another one set off.
@@ -142,7 +153,7 @@ class SessionActor:
                 self._perform(home.machine.receive(TimerFired(key)))
         while home.inbox:
             self._perform(home.machine.receive(home.inbox[0]))
-            home.inbox.popleft()
+            del home.inbox[0]
 
     # --- performing effects ---------------------------------------------------------------------------------------
 
@@ -150,7 +161,7 @@ class SessionActor:
         undone = self._home.undone
         undone.extend(effects)
         while undone:
-            effect = undone.popleft()
+            effect = undone.pop(0)
             match effect:
                 case SetTimer() | Backoff() | CancelTimer():
                     self._set_timer(effect)
@@ -209,7 +220,7 @@ class SessionActor:
                     nursery.start_soon(line.look)
                 case RunTool(use=use):
                     scope = self._tool_scopes[use.id] = trio.CancelScope()
-                    nursery.start_soon(self._run_tool, use, scope, self._tool_queue.join())
+                    nursery.start_soon(self._run_tool, use, scope, self._tools.queue.join())
                 case Settle(tool_use_id=call_id):
                     nursery.start_soon(self._tools.settle, self._home.session_id or "", call_id)
                 case AskPolicy(use=use):

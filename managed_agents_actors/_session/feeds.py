@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, final
+from typing import Any, Final, final
 
 import trio
 
@@ -22,6 +22,9 @@ WATCH_QUEUE = 1024
 
 # Events a live reader may be behind. At about 1 KB each this is some megabytes for a reader that has stopped reading.
 FEED_BUFFER = 4096
+
+# The queue of all who do not want to see events: an empty deque of its own takes 0.7 KB of a session.
+_NOTHING: Final[deque[tuple[Event, EventContext]]] = deque(maxlen=0)
 
 EVENTS_DROPPED = "managed_agents.events_dropped"
 
@@ -39,13 +42,18 @@ class Watcher:
         self._show = handler.watch
         self._context = context
         self._log = log
-        self._queue: deque[tuple[Event, EventContext]] = deque()
+        self._queue: deque[tuple[Event, EventContext]] = deque() if self.is_wanted else _NOTHING
         self._arrived = trio.Event()
         self._taken = trio.lowlevel.ParkingLot()
         self._patience: float | None = None
         self._scope = trio.CancelScope()
         self.task: trio.lowlevel.Task | None = None
         self.failures = 0
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the handler wants to see events; if not, there is nothing to run."""
+        return self._show is not None
 
     def put(self, events: Sequence[Event], origin: Origin) -> None:
         """Queue events. Never blocks; the bound is kept by :meth:`wait_for_room`, plus what one read can bring."""

@@ -6,9 +6,8 @@ listening, and nothing that was decided is lost. When no actor is to come any mo
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import copy_context
 from dataclasses import replace
 from typing import Any, final
@@ -98,8 +97,8 @@ class Home:
 
     def _furnish(self) -> None:
         self.mailbox: Mailbox[Mail] = Mailbox(MAILBOX_CAPACITY)
-        self.inbox: deque[Mail] = deque()
-        self.undone: deque[Effect] = deque()
+        self.inbox: list[Mail] = []
+        self.undone: list[Effect] = []
         self.timers: dict[TimerKey, float] = {}
         self.replies = Replies()
         self.terminals: Subscribers[SessionResult] = Subscribers()
@@ -110,8 +109,10 @@ class Home:
         self.nursery: trio.Nursery | None = None
         self._keeping: trio.Nursery | None = None
         self._is_attended = trio.Event()
-        self._has_left = trio.Event()
+        self._has_left: trio.Event | None = None
+        self._has_ended = False
         self._connection: Any = None
+        self._opened: AbstractAsyncContextManager[Any] | None = None
         self.failure: ManagedAgentsError | None = None
         self.exited = trio.Event()
         self._overdue = False
@@ -177,13 +178,20 @@ class Home:
             ActorGone: The session has ended.
         """
         await self._is_attended.wait()  # whoever attends to it has been started, as this actor has
-        if self._keeping is None:
+        if self._has_ended:
             raise ActorGone("the session has ended")
         if self._connection is None:
-            self._connection = await self._keeping.start(self._keep_connection)
+            provider = self.options.provider
+            if self._keeping is not None and provider.CAPABILITIES.connections_have_tasks:
+                self._connection = await self._keeping.start(self._keep_connection)
+            else:
+                opened = provider.open_connection(self.options.provider_options)
+                self._connection = await opened.__aenter__()
+                self._opened = opened
         return self._connection
 
     async def _keep_connection(self, *, task_status: trio.TaskStatus[Any]) -> None:
+        self._has_left = trio.Event()
         with trio.CancelScope() as scope:
             async with self.options.provider.open_connection(self.options.provider_options) as connection:
                 task_status.started(connection)
@@ -208,10 +216,10 @@ class Home:
         self.narrator.restarted()
         if self.inbox:
             # The mail that was being handled may be what the actor cannot bear; it is not handled again.
-            for token in _tokens(self.inbox.popleft()) - handover.tokens():
+            for token in _tokens(self.inbox.pop(0)) - handover.tokens():
                 self.replies.answer(token, error=self.failure)
         unread = (*self.inbox, *self.mailbox.take())
-        self.inbox = deque(mail for mail in unread if isinstance(mail, Command))
+        self.inbox = [mail for mail in unread if isinstance(mail, Command)]
         self.timers = {key: due for key, due in self.timers.items() if key == "deadline"}
         self.failure = None
         settings = replace(self._settings, resumed=True, kickoff=None, kickoff_token=None)
@@ -221,7 +229,7 @@ class Home:
         """An actor has ended by an exception. What it had decided to tell is told."""
         self.undone.extend(self.machine.last_effects())
         while self.undone:
-            self.tell(self.undone.popleft())
+            self.tell(self.undone.pop(0))
         if isinstance(error, ManagedAgentsError):
             self.failure = error
             return
@@ -272,23 +280,38 @@ class Home:
         SOURCES.add(self._reading)
         try:
             with standing(self.narrator.scope):
-                async with trio.open_nursery() as keeping:
-                    self._keeping = keeping
+                if self._needs_tasks:
+                    async with trio.open_nursery() as keeping:
+                        self._keeping = keeping
+                        self._is_attended.set()
+                        try:
+                            async with self._told():
+                                yield
+                        finally:
+                            try:
+                                await self._leave()
+                            finally:
+                                keeping.cancel_scope.cancel()
+                else:
                     self._is_attended.set()
                     try:
-                        async with self._told():
-                            yield
-                    finally:
                         try:
-                            await self._leave()
+                            yield
                         finally:
-                            self._has_left.set()
-                            keeping.cancel_scope.cancel()
+                            self.conclude()
+                    finally:
+                        await self._leave()
         finally:
             SOURCES.discard(self._reading)
             self._keeping = self._connection = None
             self.narrator.closed(self.failure)
             self.exited.set()
+
+    @property
+    def _needs_tasks(self) -> bool:
+        """Whether somebody who is told could be slow, or the connection has to be kept; a task takes some 4 KB."""
+        keeps = self.options.provider.CAPABILITIES.connections_have_tasks
+        return keeps or self.watcher.is_wanted or self.options.notify is not None
 
     def _reading(self) -> Reading:
         return Reading(self.options.provider.NAME, self._phase(), self.mailbox.statistics().depth)
@@ -307,21 +330,28 @@ class Home:
             pumping.cancel_scope.cancel()
 
     async def _leave(self) -> None:
-        await self.terminals.flush(NOTIFY_GRACE)
-        if self.session_id is not None and self.machine.log.status not in ("terminated", "deleted"):
-            busy = self.machine.leaves_work
-            await depart(self.options, self.session_id, self._connection, busy=busy, log=self.log)
+        try:
+            await self.terminals.flush(NOTIFY_GRACE)
+            if self.session_id is not None and self.machine.log.status not in ("terminated", "deleted"):
+                busy = self.machine.leaves_work
+                await depart(self.options, self.session_id, self._connection, busy=busy, log=self.log)
+        finally:
+            self._has_ended = True
+            if self._has_left is not None:
+                self._has_left.set()
+            if self._opened is not None:
+                await self._opened.__aexit__(None, None, None)
 
     def conclude(self) -> None:
         """No actor will come any more: leave nobody waiting. Awaits nothing."""
         self.inbox.extend(self.mailbox.close())
         if not self.machine.closed:
             # Nobody is there who could still carry an interrupt: its grace is over.
-            self.inbox.extendleft([TimerFired("grace"), StopWanted(self.failure)])
+            self.inbox[:0] = [StopWanted(self.failure), TimerFired("grace")]
         broken: Exception | None = None
         try:
             while self.inbox:
-                for effect in self.machine.receive(self.inbox.popleft()):
+                for effect in self.machine.receive(self.inbox.pop(0)):
                     self.tell(effect)
         except Exception as error:  # noqa: BLE001 -- a state that a defect has damaged must not leave anybody waiting
             broken = error

@@ -45,7 +45,7 @@ class SessionOptions:
     kickoff: Message | Goal | None
     resumed: bool
     metadata: Mapping[str, Any]
-    limiter: trio.CapacityLimiter
+    max_tool_concurrency: int | trio.CapacityLimiter
     user: Any = field(default=None, repr=False)
     timeout: float | None = None
     max_turns: int = 50
@@ -71,6 +71,8 @@ class SessionOptions:
         for name in ("expose_exceptions", "require_terminal_tool"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigurationError(f"{name}= must be True or False, not {getattr(self, name)!r}")
+        if not isinstance(self.max_tool_concurrency, trio.CapacityLimiter):
+            _check_count("max_tool_concurrency", self.max_tool_concurrency, least=1)
         _check_count("max_turns", self.max_turns, least=1)
         _check_count("max_reprompts", self.max_reprompts, least=0)
         if self.turn_guard is not None and not callable(self.turn_guard):
@@ -137,7 +139,7 @@ def session_options(
         kickoff=_kickoff(provider, prompt, outcome, None if resumed else default_prompt),
         resumed=resumed,
         metadata={**(telemetry_metadata or {}), **provider.metadata(parsed)},
-        limiter=_limiter(max_tool_concurrency),
+        max_tool_concurrency=max_tool_concurrency,
         user=context,
         **checked,
     )
@@ -219,13 +221,6 @@ def _outcome(value: Outcome | Mapping[str, Any]) -> Outcome:
     if unknown or missing:
         raise ConfigurationError(f"outcome= has {sorted(known)}; unknown here: {unknown}, missing: {missing}")
     return Outcome(**value)
-
-
-def _limiter(value: int | trio.CapacityLimiter) -> trio.CapacityLimiter:
-    if isinstance(value, trio.CapacityLimiter):
-        return value
-    _check_count("max_tool_concurrency", value, least=1)
-    return trio.CapacityLimiter(value)
 
 
 def _check_journal(journal: Any) -> None:

@@ -9,7 +9,7 @@ import math
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import trio
@@ -97,6 +97,7 @@ class ToolRunner:
         reruns: Whether a call that was cut off is run again; if not, it fails.
         log: Where the details of failures go.
         tally: Where it is counted how long they take.
+        queue: Where they stand until they may ask for a place under the limit.
     """
 
     handler: HandlerAdapter
@@ -107,6 +108,7 @@ class ToolRunner:
     reruns: bool
     log: Any
     tally: Tally
+    queue: Queue = field(default_factory=Queue)
 
     async def run(self, use: ToolUse, context: ToolContext, place: Place) -> ToolResult:
         """Run a call in its turn and give its result, whatever happened. Only cancellation comes out.

@@ -6,7 +6,6 @@ there is none; once the mailbox is closed nobody waits, neither for room nor for
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, final
@@ -40,7 +39,7 @@ class Mailbox(Generic[M]):
         if capacity < 1:
             raise ValueError(f"a mailbox holds at least one piece of mail, not {capacity!r}")
         self._capacity = capacity
-        self._mail: deque[M] = deque()
+        self._mail: list[M] = []
         self._senders = trio.lowlevel.ParkingLot()
         self._reader = trio.lowlevel.ParkingLot()
         self._unanswered: set[PendingReply] = set()
@@ -120,15 +119,15 @@ class Mailbox(Generic[M]):
 
     async def receive_batch(self) -> list[M]:
         """Take all mail that waits, in order; wait until there is some. Only the owner calls this."""
-        await trio.lowlevel.checkpoint()
+        if self._mail:
+            await trio.lowlevel.checkpoint()
         while not self._mail:
             await self._reader.park()
         return self.take()
 
     def take(self) -> list[M]:
         """Take all mail that waits, in order; perhaps none. Only the owner calls this."""
-        waiting = list(self._mail)
-        self._mail.clear()
+        waiting, self._mail = self._mail, []
         self._senders.unpark_all()
         return waiting
 

@@ -6,6 +6,7 @@ without being handed it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import final
 
@@ -23,6 +24,7 @@ class StopSignal:
 
     def __init__(self) -> None:
         self._event = trio.Event()
+        self._calls: list[Callable[[StopSignal], None]] = []
         self.restarting = False
         self.is_heeded = False
 
@@ -37,10 +39,20 @@ class StopSignal:
         """Wait until the child is to end."""
         await self._event.wait()
 
+    def call(self, function: Callable[[StopSignal], None]) -> None:
+        """Call a function, once, when the child is to end; at once if it is. For who would spend a task on waiting."""
+        if self.is_set():
+            function(self)
+        else:
+            self._calls.append(function)
+
     def request(self, *, restarting: bool) -> None:
         """Tell the child; for its supervisor."""
         self.restarting = restarting
         self._event.set()
+        calls, self._calls = self._calls, []
+        for call in calls:
+            call(self)
 
 
 # The signal of the child whose task, or subtask, the present task is.

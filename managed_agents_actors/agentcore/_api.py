@@ -6,7 +6,7 @@ Groups of operations name an operation and its parameters; they never build a re
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
@@ -88,7 +88,7 @@ class Api:
             silence=silence,
             timeout=max(self.timeout, silence),
         )
-        async with self.exchanges["data"].stream(call) as incoming:
+        async with aclosing(await self.exchanges["data"].open(call)) as incoming:
             await check_is_stream(incoming)
             session_id = parameters.get("runtimeSessionId")
             about = {} if session_id is None else {"session_id": session_id}

@@ -6,7 +6,7 @@ Source: Claude Managed Agents API reference, session events.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any, Final
 
@@ -92,7 +92,7 @@ class Events(Nested):
             own_connection=True,
             silence=silence,
         )
-        async with self._api.exchange.stream(call) as incoming:
+        async with aclosing(await self._api.exchange.open(call)) as incoming:
             await _check_is_stream(incoming)
             about = {"session_id": session_id}
             request_id = request_id_of(incoming.headers, incoming.secrets)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -128,7 +128,7 @@ class Files(Collection):
             idempotent=True,
             silence=self._api.timeout,
         )
-        async with self._api.exchange.stream(call) as incoming:
+        async with aclosing(await self._api.exchange.open(call)) as incoming:
             yield incoming
 
     def _betas(self, query: Mapping[str, Any]) -> tuple[str | None, ...]:

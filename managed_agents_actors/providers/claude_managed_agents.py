@@ -8,7 +8,7 @@ It turns options into requests and events into facts, and keeps nothing between 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -59,7 +59,7 @@ STOP_INTERVAL = 0.5
 # Bytes of an answer that an error shows.
 EXCERPT = 500
 
-CAPABILITIES = Capabilities()
+CAPABILITIES = Capabilities(connections_have_tasks=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,12 +180,13 @@ def describe(options: Options) -> Mapping[str, str]:
     return {"agent_id": agent} if isinstance(agent, str) else {}
 
 
-@asynccontextmanager
-async def open_connection(options: Options) -> AsyncIterator[Connection]:
+def open_connection(options: Options) -> AbstractAsyncContextManager[Connection]:
     """Use the caller's client, which stays open afterwards, or one of our own, which does not."""
-    if options.client is not None:
-        yield Connection(options.client, options)
-        return
+    return _own_connection(options) if options.client is None else nullcontext(Connection(options.client, options))
+
+
+@asynccontextmanager
+async def _own_connection(options: Options) -> AsyncIterator[Connection]:
     config = options.model_config
     async with ClaudeClient(config.get("api_key"), config.get("base_url")) as client:
         yield Connection(client, options)

@@ -89,6 +89,8 @@ class Capabilities:
         replay: What a session has done can be read again, so that one can be watched that was begun elsewhere.
         interrupts_overtake: An interrupt may be posted while a message is, and then cuts that short.
         exits: What can become of a session that is left for good, beside leaving it as it is.
+        connections_have_tasks: What ``open_connection`` opens has tasks or cancel scopes of its own, and so needs a
+            task that keeps it; without, each session saves that one.
     """
 
     outcomes: bool = True
@@ -96,6 +98,7 @@ class Capabilities:
     replay: bool = True
     interrupts_overtake: bool = False
     exits: frozenset[str] = frozenset({"interrupt", "archive", "delete"})
+    connections_have_tasks: bool = True
 
 
 class EventSource(Protocol):

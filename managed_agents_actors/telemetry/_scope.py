@@ -6,8 +6,8 @@ with its tags, however deep in the library, or in a tool, it happens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any, Final, final
@@ -72,12 +72,18 @@ def current_scope() -> Scope:
     return _scope.get()
 
 
-@contextmanager
-def standing(scope: Scope) -> Iterator[None]:
+@final
+class standing:  # noqa: N801 -- used as a function
     """Let the present task, and the tasks that it starts, stand there for as long as the block lasts."""
-    token = _scope.set(scope)
-    try:
-        yield
-    finally:
+
+    __slots__ = ("_scope", "_token")
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+
+    def __enter__(self) -> None:
+        self._token = _scope.set(self._scope)
+
+    def __exit__(self, *_: object) -> None:
         with suppress(ValueError):  # a generator may be left in another context, which ends by itself
-            _scope.reset(token)
+            _scope.reset(self._token)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from functools import partial
 from typing import Any
 
@@ -146,7 +146,7 @@ async def test_a_stream_owns_a_connection_and_never_shares_it(open_wire: Make, r
         wire.replies = [reply(), reply("abc"), reply()]
         exchange = wire.exchange()
         await exchange.json(call())
-        async with exchange.stream(call(own_connection=True)) as incoming:
+        async with aclosing(await exchange.open(call(own_connection=True))) as incoming:
             assert await incoming.receive() == b"abc"
             assert await incoming.receive() == b""
         await exchange.json(call())
@@ -189,7 +189,7 @@ async def test_leaving_a_stream_half_read_closes_its_connection(open_wire: Make,
 
     async with open_wire() as wire:
         wire.replies = [endless]
-        async with wire.exchange().stream(call(own_connection=True)) as incoming:
+        async with aclosing(await wire.exchange().open(call(own_connection=True))) as incoming:
             assert await incoming.receive() == b"abc"
         with trio.fail_after(5):
             await closed.wait()
