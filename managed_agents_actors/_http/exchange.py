@@ -6,7 +6,6 @@ once more after one was refused, and are removed from whatever an error shows.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -239,7 +238,9 @@ class Exchange:
     async def _bounded(self, call: Call, course: _Course, attempt: Callable[[], Awaitable[T | Failure]]) -> T:
         """Make attempts within the call's time."""
         policy = self._retry if call.retry else replace(self._retry, max_retries=0)
-        with trio.move_on_after(math.inf if call.timeout is None else call.timeout) as course.limit:
+        if call.timeout is not None:
+            course.limit.deadline = trio.current_time() + call.timeout
+        with course.limit:
             return await repeat(attempt, policy=policy, idempotent=call.idempotent)
         if not course.attempts:
             raise TransportError(

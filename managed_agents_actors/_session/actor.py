@@ -222,7 +222,9 @@ class SessionActor:
                     scope = self._tool_scopes[use.id] = trio.CancelScope()
                     nursery.start_soon(self._run_tool, use, scope, self._tools.queue.join())
                 case Settle(tool_use_id=call_id):
-                    nursery.start_soon(self._tools.settle, self._home.session_id or "", call_id)
+                    session_id = self._home.session_id or ""
+                    if not self._tools.settle_now(session_id, call_id):
+                        nursery.start_soon(self._tools.settle, session_id, call_id)
                 case AskPolicy(use=use):
                     nursery.start_soon(self._ask_policy, use)
                 case AskGuard(number=number, turn=turn):
@@ -243,7 +245,7 @@ class SessionActor:
         try:
             with scope:
                 result = await self._tools.run(use, self._tool_context(use), place)
-                await self._home.mailbox.send(ToolFinished(use.id, result))
+                await self._home.mailbox.report(ToolFinished(use.id, result))
         finally:
             call.is_over = True
         if self._tool_scopes.get(use.id) is scope:
@@ -262,7 +264,7 @@ class SessionActor:
                 mail = PolicySpoke(use.id, "deny", message)
             case _:
                 mail = PolicySpoke(use.id, "deny")
-        await self._home.mailbox.send(mail)
+        await self._home.mailbox.report(mail)
 
     async def _ask_guard(self, number: int, turn: TurnResult) -> None:
         guard = self._options.turn_guard
@@ -280,7 +282,7 @@ class SessionActor:
             verdict = Halt(reason=error)
         if not isinstance(verdict, Halt | None):
             verdict = Halt(reason=TypeError(f"a turn guard gives None or Halt(reason), not {verdict!r}"))
-        await self._home.mailbox.send(GuardSpoke(number, verdict))
+        await self._home.mailbox.report(GuardSpoke(number, verdict))
 
     def _tool_context(self, use: ToolUse) -> ToolContext:
         opened = None if self._line is None else self._line.open_artifacts

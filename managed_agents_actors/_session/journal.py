@@ -6,7 +6,7 @@ that never began from one that was cut off, and neither from one that is done. W
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol, final
 
 import trio
@@ -96,24 +96,36 @@ class MemoryJournal:
     async def begin(self, session_id: str, use: ToolUse) -> JournalEntry:
         """Record that a call is about to start; see :meth:`Journal.begin`."""
         await trio.lowlevel.checkpoint()
+        return self.begin_now(session_id, use)
+
+    def begin_now(self, session_id: str, use: ToolUse) -> JournalEntry:
+        """The same, without a checkpoint."""
         calls = self._sessions.setdefault(session_id, {})
         entry = calls.get(use.id, NEVER_BEGUN)
         if entry.result is None and not entry.settled:
-            calls[use.id] = entry = replace(entry, attempt=entry.attempt + 1)
+            calls[use.id] = entry = JournalEntry(attempt=entry.attempt + 1)
         return entry
 
     async def finish(self, session_id: str, result: ToolResult) -> None:
         """Record a call's result; see :meth:`Journal.finish`."""
         await trio.lowlevel.checkpoint()
+        self.finish_now(session_id, result)
+
+    def finish_now(self, session_id: str, result: ToolResult) -> None:
+        """The same, without a checkpoint."""
         entry = self._sessions.get(session_id, {}).get(result.tool_use_id, NEVER_BEGUN)
         if entry.attempt == 0:
             raise never_begun(session_id, result.tool_use_id)
         if entry.result is None and not entry.settled:
-            self._sessions[session_id][result.tool_use_id] = replace(entry, result=result)
+            self._sessions[session_id][result.tool_use_id] = JournalEntry(attempt=entry.attempt, result=result)
 
     async def settle(self, session_id: str, tool_use_id: str) -> None:
         """Record that the provider has the answer; see :meth:`Journal.settle`."""
         await trio.lowlevel.checkpoint()
+        self.settle_now(session_id, tool_use_id)
+
+    def settle_now(self, session_id: str, tool_use_id: str) -> None:
+        """The same, without a checkpoint."""
         calls = self._sessions.setdefault(session_id, {})
         entry = calls.get(tool_use_id, NEVER_BEGUN)
         calls[tool_use_id] = JournalEntry(attempt=entry.attempt, settled=True)

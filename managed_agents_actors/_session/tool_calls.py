@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,7 +19,7 @@ from .._protocol.content import content_blocks
 from ..telemetry import emit
 from ..telemetry._spans import span
 from .handlers import HandlerAdapter
-from .journal import Journal, JournalEntry
+from .journal import Journal, JournalEntry, MemoryJournal
 from .statistics import Tally
 
 # A result longer than this (characters of text) is cut: the provider moves anything over 100,000 out of the model's
@@ -68,20 +66,14 @@ class Place:
         self._before = before
         self._passed = passed
 
-    @asynccontextmanager
-    async def under(self, limiter: trio.CapacityLimiter) -> AsyncIterator[None]:
-        """Wait for the turn, then for a place under the limit; the next call's turn comes once it is had.
-
-        Also when this one is cancelled before: who has joined the queue must come here, whatever becomes of it. It is
-        a checkpoint, so that a cancelled call does not run even if its tool never waits.
-        """
-        try:
+    async def come_up(self) -> None:
+        """Wait for the turn; no checkpoint if it has come."""
+        if not self._before.is_set():
             await self._before.wait()
-            async with limiter:
-                self._passed.set()
-                yield
-        finally:
-            self._passed.set()
+
+    def leave(self) -> None:
+        """Let the next call have its turn. Who has joined the queue comes here, whatever becomes of it."""
+        self._passed.set()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,35 +107,61 @@ class ToolRunner:
 
         A call that the journal knows a result of is not run again.
         """
-        async with place.under(self.limiter):
-            try:
-                with trio.fail_after(JOURNAL_PATIENCE):
-                    entry = _known(await self.journal.begin(context.session_id, use))
-            except Exception as error:  # noqa: BLE001 -- without a record the call must not have effects
-                self._not_recorded(use.id, error)
-                return _result(use, ToolOutput(content=NOT_RECORDED.format(name=use.name), is_error=True))
-            if entry.result is not None:
-                emit("managed_agents.journal.replayed", metadata={"tool": use.name, "tool_use_id": use.id})
-                return entry.result
-            if entry.settled:
-                return _result(use, ToolOutput(content=SETTLED.format(name=use.name), is_error=True))
-            if entry.attempt > 1 and not self.reruns:
-                output = ToolOutput(content=INTERRUPTED.format(name=use.name), is_error=True)
-            else:
-                output = await self._timed(use, replace(context, attempt=entry.attempt))
-            result = _result(use, output)
-            await self._record(context.session_id, result)
+        try:
+            await place.come_up()
+            # A checkpoint, so that a cancelled call does not run even if its tool never waits.
+            async with self.limiter:
+                place.leave()
+                return await self._run(use, context)
+        finally:
+            place.leave()
+
+    async def _run(self, use: ToolUse, context: ToolContext) -> ToolResult:
+        try:
+            entry = _known(await self._begin(context.session_id, use))
+        except Exception as error:  # noqa: BLE001 -- without a record the call must not have effects
+            self._not_recorded(use.id, error)
+            return _result(use, ToolOutput(content=NOT_RECORDED.format(name=use.name), is_error=True))
+        if entry.result is not None:
+            emit("managed_agents.journal.replayed", metadata={"tool": use.name, "tool_use_id": use.id})
+            return entry.result
+        if entry.settled:
+            return _result(use, ToolOutput(content=SETTLED.format(name=use.name), is_error=True))
+        if entry.attempt > 1 and not self.reruns:
+            output = ToolOutput(content=INTERRUPTED.format(name=use.name), is_error=True)
+        else:
+            context = context if entry.attempt == context.attempt else replace(context, attempt=entry.attempt)
+            output = await self._timed(use, context)
+        result = _result(use, output)
+        await self._record(context.session_id, result)
         return result
+
+    async def _begin(self, session_id: str, use: ToolUse) -> JournalEntry:
+        if isinstance(self.journal, MemoryJournal):
+            return self.journal.begin_now(session_id, use)
+        with trio.fail_after(JOURNAL_PATIENCE):
+            return await self.journal.begin(session_id, use)
 
     async def _record(self, session_id: str, result: ToolResult) -> None:
         """Record a result. The call has had its effects: a cancellation may not come between."""
-        with trio.move_on_after(JOURNAL_GRACE, shield=True):
-            try:
+        try:
+            if isinstance(self.journal, MemoryJournal):
+                self.journal.finish_now(session_id, result)
+                return
+            with trio.move_on_after(JOURNAL_GRACE, shield=True) as patience:
                 await self.journal.finish(session_id, result)
-            except Exception as error:  # noqa: BLE001 -- the result is in hand, and is still to be delivered
-                self._not_recorded(result.tool_use_id, error)
+        except Exception as error:  # noqa: BLE001 -- the result is in hand, and is still to be delivered
+            self._not_recorded(result.tool_use_id, error)
             return
-        self.log.error("journal_too_slow", tool_use_id=result.tool_use_id, seconds=JOURNAL_GRACE)
+        if patience.cancelled_caught:
+            self.log.error("journal_too_slow", tool_use_id=result.tool_use_id, seconds=JOURNAL_GRACE)
+
+    def settle_now(self, session_id: str, tool_use_id: str) -> bool:
+        """Record that the provider has the result of a call, or wants none, if that takes no waiting; say whether."""
+        if isinstance(self.journal, MemoryJournal):
+            self.journal.settle_now(session_id, tool_use_id)
+            return True
+        return False
 
     async def settle(self, session_id: str, tool_use_id: str) -> None:
         """Record that the provider has the result of a call, or wants none any more."""

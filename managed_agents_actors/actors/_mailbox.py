@@ -77,6 +77,16 @@ class Mailbox(Generic[M]):
             ActorGone: If the mailbox is closed, before or while waiting.
         """
         await trio.lowlevel.checkpoint()
+        await self.report(mail)
+
+    async def report(self, mail: M) -> None:
+        """Put mail in, waiting for room, which is no checkpoint if there is some.
+
+        For the last step of a task that has waited already, and for one that waits again before its next mail.
+
+        Raises:
+            ActorGone: If the mailbox is closed, before or while waiting.
+        """
         self._check_open()
         while len(self._mail) >= self._capacity:
             await self._senders.park()
