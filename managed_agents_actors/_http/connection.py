@@ -9,6 +9,9 @@ from __future__ import annotations
 import contextlib
 import math
 import select
+import socket
+import ssl
+from collections.abc import AsyncGenerator
 from typing import Final
 
 import h11
@@ -18,10 +21,11 @@ import trio
 from .messages import Request
 from .silence import watch_over
 
-__all__ = ["Connection", "close_now"]
+__all__ = ["Connection"]
 
 MAX_HEAD_BYTES: Final = 100 * 1024  # of one status line with its headers; real ones stay under 16 KiB
 READ_BYTES: Final = 64 * 1024  # per read: large enough for bulk, small enough to hold one for each of 10 000 streams
+ANSWER_SECONDS: Final = 5.0  # for each piece of an answer that came before the peer ceased to take the request
 
 
 class Connection:
@@ -34,16 +38,37 @@ class Connection:
         due: When the present wait is over, on trio's clock.
     """
 
-    __slots__ = ("_gave_up", "_h11", "_read_timeout", "_stream", "answered", "due", "idle_since", "patience")
+    __slots__ = (
+        "_can_send",
+        "_carrier",
+        "_gave_up",
+        "_h11",
+        "_is_sending",
+        "_read_timeout",
+        "_stream",
+        "answered",
+        "due",
+        "idle_since",
+        "patience",
+    )
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
+        self._carrier: _Carrier | None = None
         self._h11 = h11.Connection(our_role=h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
         self._read_timeout: float | None = None
-        self._gave_up = False
+        self._can_send = True
+        self._gave_up = self._is_sending = False
         self.answered = False
         self.idle_since = 0.0
         self.patience = self.due = math.inf
+
+    async def start_tls(self, host: str, context: ssl.SSLContext) -> None:
+        """Speak TLS from now on. If that fails, or is interrupted, the connection is of no use."""
+        self._carrier = _Carrier(self._stream)
+        secured = trio.SSLStream(self._carrier, context, server_hostname=host, https_compatible=True)
+        self._stream = secured
+        await secured.do_handshake()
 
     async def exchange(self, request: Request) -> h11.Response:
         """Send a request and wait for the head of its response."""
@@ -53,8 +78,10 @@ class Connection:
         if self.patience < math.inf:
             watch_over().add(self)
         # A server may refuse early and close its reading side; its answer says more than our broken pipe.
+        self._is_sending = True
         with contextlib.suppress(httpx.WriteError):
             await self._send(request, write)
+        self._is_sending = False
         return await self._receive_head()
 
     async def receive_body(self) -> bytes:
@@ -62,10 +89,13 @@ class Connection:
         event = await self._next_event()
         return bytes(event.data) if isinstance(event, h11.Data) else b""
 
-    def finish(self) -> bool:
-        """End the exchange; tell whether the connection can carry another one."""
+    async def finish(self) -> bool:
+        """End the exchange; tell whether the connection can carry another one. Waits for nothing."""
         leftover, closed = self._h11.trailing_data
-        if leftover or closed or self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
+        is_over = self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE
+        if not (is_over and self._can_send) or leftover or closed:
+            return False
+        if self._carrier is not None and not await self._carrier.is_used_up(self._stream):
             return False
         self._unwatch()
         self._h11.start_next_cycle()
@@ -77,20 +107,36 @@ class Connection:
 
         An idle connection that has something to read has been closed by the server, or is out of step.
         """
-        stream = self._stream
-        if isinstance(stream, trio.SSLStream):
-            stream = stream.transport_stream
-        return not _is_readable(stream.socket) if isinstance(stream, trio.SocketStream) else None
+        sock = self._socket
+        return None if sock is None else not _is_readable(sock)
 
     async def close(self) -> None:
         """Close at once; safe in a cancelled scope."""
         self._unwatch()
-        await close_now(self._stream)
+        await _close_now(self._stream)
 
     async def give_up(self) -> None:
-        """End the present wait: closing the stream wakes whoever waits for it."""
-        self._gave_up = True
-        await close_now(self._stream)
+        """End the present wait: closing the stream wakes whoever waits for it.
+
+        A peer that takes no more of a request may have answered it. Then only our half is closed, which ends the
+        sending; the answer can still be read.
+        """
+        sock = self._socket
+        if self._is_sending and self._can_send and sock is not None and _is_readable(sock):
+            self._can_send = False
+            with contextlib.suppress(OSError):  # the peer has just left
+                sock.shutdown(socket.SHUT_WR)
+            self._read_timeout = self.patience = min(self.patience, ANSWER_SECONDS)
+            self.due = trio.current_time() + self.patience
+            watch_over().add(self)
+        else:
+            self._gave_up = True
+            await _close_now(self._stream)
+
+    @property
+    def _socket(self) -> trio.socket.SocketType | None:
+        stream = self._stream if self._carrier is None else self._carrier.stream
+        return stream.socket if isinstance(stream, trio.SocketStream) else None
 
     def _unwatch(self) -> None:
         if self.patience < math.inf:
@@ -103,9 +149,14 @@ class Connection:
             if isinstance(body, bytes) and body:
                 data = (data or b"") + (self._h11.send(h11.Data(data=body)) or b"")
             elif body is not None and not isinstance(body, bytes):
-                async for piece in body:
-                    await self._write(data or b"", timeout)
-                    data = self._h11.send(h11.Data(data=piece))
+                pieces = body.__aiter__()
+                try:
+                    async for piece in pieces:
+                        await self._write(data or b"", timeout)
+                        data = self._h11.send(h11.Data(data=piece))
+                finally:
+                    if isinstance(pieces, AsyncGenerator):
+                        await pieces.aclose()
             await self._write((data or b"") + (self._h11.send(h11.EndOfMessage()) or b""), timeout)
         except h11.LocalProtocolError as exc:
             # h11's text quotes header values, a credential among them; it stays out of the message.
@@ -151,7 +202,10 @@ class Connection:
             self.due = trio.current_time() + timeout
         try:
             await self._stream.send_all(data)
+            if self._carrier is not None:
+                self._carrier.check()
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+            self._can_send = False
             if self._gave_up:
                 raise httpx.WriteTimeout(f"the server took no data for {timeout:g} s") from exc
             raise httpx.WriteError("the connection broke while sending") from exc
@@ -159,7 +213,64 @@ class Connection:
             self.due = math.inf
 
 
-async def close_now(resource: trio.abc.AsyncResource) -> None:
+class _Carrier(trio.abc.Stream):
+    """The stream beneath a :class:`trio.SSLStream`, for what that hides.
+
+    It refuses to receive once it failed to send, though the answer that says why may have come: failures are kept from
+    it and told by :meth:`check`. And it takes all that comes, more than one answer if there is more: what it has left
+    shows in :meth:`is_used_up`, when it gets nothing new.
+
+    Attributes:
+        stream: The stream itself.
+    """
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self.stream = stream
+        self._is_broken = False
+        self._is_shut = False
+
+    def check(self) -> None:
+        """Raise ``trio.BrokenResourceError`` if something could not be sent."""
+        if self._is_broken:
+            raise trio.BrokenResourceError
+
+    async def is_used_up(self, secured: trio.abc.Stream) -> bool:
+        """Tell whether the TLS stream has given all that it took. One step, also in a cancelled scope."""
+        self._is_shut = True
+        try:
+            with trio.CancelScope(shield=True):
+                await secured.receive_some(1)
+        except trio.WouldBlock:
+            return True
+        except trio.BrokenResourceError:
+            return False
+        finally:
+            self._is_shut = False
+        return False
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Receive from the stream."""
+        if self._is_shut:
+            raise trio.WouldBlock
+        return await self.stream.receive_some(max_bytes)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send to the stream; never fails."""
+        try:
+            await self.stream.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._is_broken = True
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait until the stream has room."""
+        await self.stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        """Close the stream."""
+        await self.stream.aclose()
+
+
+async def _close_now(resource: trio.abc.AsyncResource) -> None:
     """Close a stream without any farewell: never waits, and closes in a cancelled scope too."""
     with trio.CancelScope(shield=True):
         await trio.aclose_forcefully(resource)

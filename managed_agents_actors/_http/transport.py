@@ -18,8 +18,9 @@ import httpx
 import trio
 
 from .._errors import ConfigurationError
-from .connection import Connection, close_now
+from .connection import Connection
 from .messages import Origin, Request, Response, Timeouts
+from .upload import Multipart
 from .url import DEFAULT_PORTS
 
 __all__ = ["IDEMPOTENT", "OWN_CONNECTION", "OpenStream", "Transport", "default_transport"]
@@ -38,6 +39,9 @@ IDEMPOTENT: Final = (
 MAX_IDLE_PER_ORIGIN: Final = 1024
 KEEP_ALIVE_SECONDS: Final = 30.0  # well under the 60 s after which common load balancers drop an idle connection
 TCP_KEEP_ALIVE_SECONDS: Final = 60  # as the official SDK; finds a peer that vanished without a word
+
+# Bodies that begin anew each time. Another one may go on where it was left, and half of it would be sent unnoticed.
+REPEATABLE_BODIES: Final = (bytes, type(None), Multipart)
 
 
 class Transport(httpx.AsyncBaseTransport):
@@ -65,12 +69,13 @@ class Transport(httpx.AsyncBaseTransport):
         """
         if request.own_connection:
             return await self._exchange(await self._connect(request), request)
-        borrowed = await self._borrow(request.origin, unchecked=request.idempotent)
+        may_repeat = request.idempotent and isinstance(request.body, REPEATABLE_BODIES)
+        borrowed = await self._borrow(request.origin, unchecked=may_repeat)
         if borrowed is not None:
             try:
                 return await self._exchange(borrowed, request)
             except httpx.NetworkError:
-                if not request.idempotent or borrowed.answered:
+                if not may_repeat or borrowed.answered:
                     raise
         return await self._exchange(await self._connect(request), request)
 
@@ -125,7 +130,7 @@ class Transport(httpx.AsyncBaseTransport):
 
     async def give_back(self, origin: Origin | None, connection: Connection) -> None:
         """Keep a connection for another request to its origin, if it has one and the connection is fit for it."""
-        if origin is None or self._closed or not connection.finish():
+        if origin is None or not await connection.finish() or self._closed:
             await connection.close()
             return
         idle = self._idle.setdefault(origin, deque())
@@ -138,23 +143,22 @@ class Transport(httpx.AsyncBaseTransport):
         scheme, host, port = request.origin
         try:
             with trio.fail_after(float("inf") if timeout is None else timeout):
-                stream = await self._open_stream(host, port)
-                return Connection(await self._start_tls(stream, host) if scheme == "https" else stream)
+                connection = Connection(await self._open_stream(host, port))
+                if scheme == "https":
+                    await self._start_tls(connection, host)
+                return connection
         except trio.TooSlowError as exc:
             raise httpx.ConnectTimeout(f"could not connect to {host}:{port} within {timeout:g} s") from exc
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             reason = exc.__cause__ or exc
             raise httpx.ConnectError(f"could not connect to {host}:{port}: {reason}") from exc
 
-    async def _start_tls(self, stream: trio.abc.Stream, host: str) -> trio.abc.Stream:
-        context = self._ssl_context or _default_ssl_context()
-        secured = trio.SSLStream(stream, context, server_hostname=host, https_compatible=True)
+    async def _start_tls(self, connection: Connection, host: str) -> None:
         try:
-            await secured.do_handshake()
+            await connection.start_tls(host, self._ssl_context or _default_ssl_context())
         except BaseException:
-            await close_now(stream)
+            await connection.close()
             raise
-        return secured
 
 
 class _Body(httpx.AsyncByteStream):
