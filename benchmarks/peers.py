@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,6 +29,12 @@ def sdk_client(url: str) -> anthropic.AsyncAnthropic:
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
     http_client = anthropic.DefaultAsyncHttpxClient(limits=limits)
     return anthropic.AsyncAnthropic(api_key=KEY, base_url=url, http_client=http_client)
+
+
+def collect_rarely() -> None:
+    """Have the garbage collector look less often, as docs/explanation/performance.md advises for many sessions."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 async def unused_tool(name: str, input: Mapping[str, Any], context: maa.ToolContext) -> str:

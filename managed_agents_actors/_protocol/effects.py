@@ -132,7 +132,7 @@ class Began:
 class TurnBegan:
     """A turn of a request begins: with the request, or once the calls of the turn before have been run.
 
-    ``spent`` is what is in the request's account by then: one that goes on with an earlier one has an entry already.
+    ``spent`` is what was in the request's account when the turn before ended: what comes with its beginning is its own.
     """
 
     request: int

@@ -34,7 +34,6 @@ class _Course:
         span: Its own.
         turn: The span of the turn in progress.
         turn_began: When that one began.
-        turn_number: The number of the turn in progress.
         turns: How many have been counted.
         account: What was in its account when it was last looked at.
         spent: What it has cost.
@@ -46,7 +45,6 @@ class _Course:
     span: Span | None = None
     turn: Span | None = None
     turn_began: float | None = None
-    turn_number: int = 0
     turns: int = 0
     account: Usage = field(default_factory=Usage)
     spent: Usage = field(default_factory=Usage)
@@ -161,9 +159,7 @@ class Narrator:
 
     def _begin_turn(self, number: int, course: _Course, turn: int, account: Usage) -> None:
         self._close_turn(course)
-        if turn <= course.turn_number:  # what it had come to was another request's
-            course.turns, course.spent = 0, Usage()
-        course.turn_number, course.account = turn, account
+        course.account = account
         course.tags = {**self._session_tags(), "request": number, "turn": turn}
         course.turn_began = trio.current_time()
         course.turn = Span.begin(

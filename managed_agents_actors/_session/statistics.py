@@ -62,10 +62,10 @@ class SupervisorStatistics:
         reconnects: Streams that were lost and opened again, ever.
         restarts: Times that a session's actor was restarted, ever.
         requests: Requests that have begun, ever.
-        turns: Turns that have ended, ever.
+        turns: Turns that have ended, ever, as results count them.
         tool_latency: How long tools ran.
         turn_latency: How long turns took, the tools that they called included.
-        usage: Tokens of the turns that have ended, ever; ``raw`` is empty.
+        usage: Tokens of those turns, and of those in which requests have ended, ever; ``raw`` is empty.
     """
 
     sessions: int

@@ -74,6 +74,10 @@ def thinking(event_id: str) -> Event:
     return event("span.model_request_start", event_id)
 
 
+def bill(event_id: str) -> Event:
+    return event("span.model_request_end", event_id, model_usage={"input_tokens": 7})
+
+
 def done(call_id: str) -> ToolResult:
     return ToolResult(tool_use_id=call_id, content=({"type": "text", "text": "ok"},))
 
@@ -615,6 +619,28 @@ def test_a_slow_guard_is_asked_about_one_turn_after_the_other_and_judges_each_by
     assert (result.terminal, result.turns) == ("end_turn", 2), "the first turn's limit is judged by the first turn"
 
 
+@pytest.mark.parametrize("ripe", [False, True], ids=["while-it-thinks", "before"])
+def test_a_guard_is_asked_about_a_requests_own_turns_whatever_it_was_asked_behind_another_ones(ripe: bool) -> None:
+    guarded = Driver(has_guard=True).open(blank=True).asked()
+    guarded.live(message("f1", "theirs"), message("e1", "hi", None), running("e2"), call("c1"))
+    guarded.live(idle("e4", "requires_action", "c1"))
+    (theirs,) = guarded.of(fx.AskGuard)
+    if ripe:
+        guarded.tell(m.GuardSpoke(theirs.number, None))
+    guarded.tell(m.ToolFinished("c1", done("c1")))
+    guarded.accept()
+    guarded.live(answer("e5", "c1"), says("e6", "to them"), idle("e7"), message("e1", "hi"), running("e8"))
+    if not ripe:
+        guarded.tell(m.GuardSpoke(theirs.number, Halt(reason="theirs is costly")))
+    guarded.live(says("e9", "to you"), idle("e10"))
+    ours = guarded.of(fx.AskGuard)[-1]
+    assert (ours.turn.turns, ours.turn.text) == (1, "to you")
+    assert guarded.results == []
+    guarded.tell(m.GuardSpoke(ours.number, None))
+    (result,) = guarded.results
+    assert (result.text, result.turns) == ("to you", 1)
+
+
 def test_a_guards_verdict_on_a_request_that_is_over_is_not_taken_for_one_on_the_next() -> None:
     session = Driver(has_guard=True, timeout=5.0).open(blank=True).asked("one", 1)
     session.live(message("e1", "one"), running("e2"), call("c1"), idle("e4", "requires_action", "c1"))
@@ -886,6 +912,28 @@ def test_an_answer_belongs_to_the_message_it_followed(live: Driver) -> None:
     live.live(message("e1", "hi"), running("e6"), thinking("e7"), says("e8", "to us"), idle("e9"))
     (reply,) = [effect.value for effect in live.of(fx.Reply) if effect.token == 1]
     assert "to us" in reply.text
+
+
+def test_a_raw_message_that_is_taken_behind_another_clients_is_told_from_its_first_turn(live: Driver) -> None:
+    live.asked().live(message("e1", "hi"), running("e2"), says("e3", "hello"), bill("e4"), idle("e5"))
+    live.tell(m.SendEvent({"type": "user.message", "content": text("raw")}, 2))
+    live.live(message("r1", "raw", None), message("f1", "theirs"), running("e6"), says("e7", "to them"), bill("e8"))
+    live.live(idle("e9"), message("r1", "raw"), running("e10"), says("e11", "to you"), bill("e12"), idle("e13"))
+    _, result = live.results
+    assert (result.text, result.turns, result.usage.input_tokens) == ("to you", 1, 7)
+    began = [(turn.turn, turn.spent.input_tokens) for turn in live.of(fx.TurnBegan) if turn.request == 2]
+    ended = [(turn.turn, turn.spent.input_tokens) for turn in live.of(fx.TurnEnded) if turn.request == 2]
+    assert (began, ended) == ([(2, 7), (1, 0)], [(1, 7)])
+
+
+def test_a_request_that_goes_on_and_ends_at_once_tells_only_what_is_new(live: Driver) -> None:
+    live.asked().live(message("e1", "hi"), running("e2"), call("c1", kind="agent.tool_use", **GATE), bill("e4"))
+    live.live(idle("e5", "requires_action", "c1"))
+    live.live(running("e6"), says("e7", "done"), bill("e8"), event("session.deleted", "e9"))
+    waiting, broken_off = live.results
+    assert (waiting.usage.input_tokens, broken_off.usage.input_tokens) == (7, 14)
+    began = [(turn.request, turn.turn, turn.spent.input_tokens) for turn in live.of(fx.TurnBegan)]
+    assert began == [(1, 1, 0), (2, 2, 7)]
 
 
 def test_a_look_that_shows_less_than_is_known_is_taken_again(live: Driver) -> None:

@@ -156,7 +156,8 @@ class Shell:
             case fx.Announce(request=number, result=result):
                 told = self.begun.pop(number)
                 ended = [entry for entry in told if entry.startswith("ended")]
-                assert not ended or ended[-1] == f"ended {result.turns}", f"{told}, but {result.turns} turns"
+                turns = range(result.turns - len(ended) + 1, result.turns + 1)
+                assert ended == [f"ended {turn}" for turn in turns], f"{told}, but {result.turns} turns"
                 self.on_announce(result)
             case fx.Reply(token=token) | fx.ReplyError(token=token):
                 self.answers[token].append(effect)

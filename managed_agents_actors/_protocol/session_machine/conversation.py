@@ -50,6 +50,7 @@ class Conversation:
         self._postman = postman
         self._calls = calls
         self.last = Ledger()
+        self._settled = Usage()  # what was in it when its request ended
         self.winding_down = False
         # Inputs that the provider has queued though their requests are over: it may begin on them yet.
         self._given_up: set[object] = set() if handover is None else set(handover.given_up)
@@ -69,7 +70,7 @@ class Conversation:
     @property
     def ledger(self) -> Ledger:
         """The account of the current request, or of the last one."""
-        return self.current.ledger if self.current is not None else self.last
+        return self.current.known if self.current is not None else self.last
 
     @property
     def current(self) -> Request | None:
@@ -127,7 +128,8 @@ class Conversation:
         """The past is read: go on from where the machine before this one stood, which knew whose work was whose."""
         self.active, self.inherited = self.inherited, None
         if self._predecessor is not None:
-            self.last, self._predecessor = self._predecessor.last, None
+            self.last, self._settled = self._predecessor.last, self._predecessor.settled
+            self._predecessor = None
 
     def begin_foreign(self, event_id: object, fact: UserSpoke) -> None:
         """Somebody else has spoken to the session: that is a request too, with an account of its own."""
@@ -137,7 +139,7 @@ class Conversation:
     def begin_unasked(self, delivery: Delivery, fact: UserSpoke) -> None:
         """An input of ours shows in the log while no request is in progress: a raw event goes on with the last one."""
         if isinstance(delivery.input, RawEvent) and not self.winding_down:
-            self.active = Request(ledger=self.last, accounted=self.last.spent, begun=fact.taken)
+            self.active = self._going_on(begun=fact.taken)
 
     def reopen(self) -> Request | None:
         """The session works though no request is in progress: see whose work that is.
@@ -147,9 +149,12 @@ class Conversation:
         """
         if self._after == "leftovers" or self.winding_down:
             return None
-        ledger = self.last if self._after == "more" else Ledger()
-        self.active = Request(ledger=ledger, accounted=ledger.spent, begun=True)
+        self.active = self._going_on(begun=True) if self._after == "more" else Request(begun=True)
         return self.active
+
+    def _going_on(self, *, begun: bool) -> Request:
+        """Make a request whose account is the last one's; what has come into that since is the new one's to tell of."""
+        return Request(ledger=self.last, told=self.last.turns, accounted=self._settled, begun=begun)
 
     def is_given_up(self, event_id: object) -> bool:
         """Whether an event in the log is an input whose request is over."""
@@ -214,9 +219,8 @@ class Conversation:
         request.taken_at = at
         request.begun = True
         if request.rivalled:
-            request.rivalled = False
-            request.ledger = Ledger()
-            self.progress.start_over(request)
+            request.start_over()
+            self.progress.started_over(request)
 
     def interrupt(self, token: Token) -> None:
         """A caller wants the current request cut short."""
@@ -225,7 +229,7 @@ class Conversation:
             self._core.emit(Reply(token, None))  # nothing is going on that could be cut short
             return
         if self.current is not None:
-            self.current.interrupted_after = self.current.ledger.turns
+            self.current.interrupted_after = self.current.known.turns
         self._calls.abandon()
         self._core.outbox.add(Interrupt(), token)
 
@@ -235,7 +239,7 @@ class Conversation:
         One that has ended has ended its requests, too, and its calls are free: what the provider still does for them
         belongs to nobody, unless it waits for an action.
         """
-        core = self._core
+        core, before = self._core, self._predecessor
         if core.session_id is None:
             return None
         ended = core.closed
@@ -246,7 +250,8 @@ class Conversation:
             outbox=core.outbox,
             past_is_read=core.past_is_read,
             active=self.current,
-            last=self.last if self._predecessor is None else self._predecessor.last,
+            last=self.last if before is None else before.last,
+            settled=self._settled if before is None else before.settled,
             queue=tuple(self.queue),
             afterwards="leftovers" if ended and self._after == "nothing" else self._after,
             given_up=frozenset(self._given_up),
@@ -280,7 +285,7 @@ class Conversation:
             self.inherited = None
         else:
             self.active = None
-        self.last = request.ledger
+        self.last, self._settled = request.ledger, request.ledger.spent
         if self._core.settings.timeout is not None and not self._core.settings.one_shot:
             self._core.emit(CancelTimer("deadline"))
 
@@ -307,6 +312,7 @@ class Conversation:
         """End a request on our side, and leave the session at the provider as it is."""
         session_id, stopped = self._core.session_id, self._core.log.stopped
         reason = stopped.stop_reason if stopped is not None else None
+        request.ledger = request.known  # nothing of it will be read again
         result = request.ledger.result(session_id, "terminated", reason)
         error = failure if isinstance(failure, ManagedAgentsError) else failure(result)
         resumable = session_id is not None and not isinstance(error, SessionGone)

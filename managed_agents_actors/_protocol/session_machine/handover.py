@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from ..._model import Usage
 from ..consolidate import SeenEvents
 from ..ledger import Ledger
 from ..mail import Answer, Confirmation, Token
@@ -31,6 +32,7 @@ class Handover:
         past_is_read: Whether what the session had done before it was taken up here has been read to its end.
         active: The request that was in progress.
         last: The account of the last request before it, or of the one that goes on.
+        settled: What was in that account when the request ended.
         queue: The requests that waited for their turn.
         afterwards: What the provider was doing, if no request was in progress.
         given_up: Inputs that the provider had queued though their requests are over.
@@ -46,6 +48,7 @@ class Handover:
     past_is_read: bool
     active: Request | None
     last: Ledger
+    settled: Usage
     queue: tuple[Request, ...]
     afterwards: Afterwards
     given_up: frozenset[object]

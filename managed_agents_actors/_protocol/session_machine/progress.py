@@ -1,7 +1,12 @@
 """What is told of a request's course: that it has begun, each of its turns, and its end, each exactly once.
 
-A request has a number from when it is told of. What a session did before it was taken up here is told of by nobody;
-what a machine before this one has told is not told again, though the log is read anew.
+What is told of a request adds up to its result, turns and tokens alike, less the turns that had ended before it was
+taken up here: those of an earlier result that it goes on from, and those of a past that was only read. What stands in
+no result is told of by nobody. So a turn is not told of while it may be work on somebody else's input: when the
+request's own is taken, its account begins anew; if it ends before that, its result has those turns, and they are told.
+
+A request has a number from when it is told of. What a machine before this one has told is not told again, though the
+log is read anew.
 """
 
 from __future__ import annotations
@@ -49,25 +54,27 @@ class Progress:
     def end_turn(self, request: Request) -> None:
         """Count a turn: it has ended."""
         self.begun(request)
-        request.ledger.end_turn()
-        turn = request.ledger.turns
-        if self._core.replaying or turn <= request.told:
-            return
-        if request.turn == request.told:
-            self.begin_turn(request)
-        request.told, request.accounted = turn, request.ledger.spent
-        self._core.flush()
-        self._core.emit(TurnEnded(request.number, turn, request.ledger.turn_calls, request.accounted))
+        ledger = request.ledger
+        ledger.end_turn()
+        if self._core.replaying:
+            request.told, request.accounted = ledger.turns, ledger.spent
+        elif ledger.turns > request.told:
+            request.untold.append(TurnEnded(request.number, ledger.turns, ledger.turn_calls, ledger.spent))
+            if not request.rivalled:
+                self._tell_turns(request)
 
-    def start_over(self, request: Request) -> None:
-        """What was taken for the request's was another one's: its account begins anew, and its turns with it."""
-        if request.number:
-            request.told, request.accounted = 0, Usage()
+    def started_over(self, request: Request) -> None:
+        """What was taken for the request's was another one's: its account has begun anew, and its turns with it."""
+        if request.turn > 1:
             self.begin_turn(request)
 
     def ended(self, request: Request, result: SessionResult, error: ManagedAgentsError | None) -> None:
         """The request has ended: its terminal is announced."""
-        self._number(request)
+        if not request.number:
+            self._number(request)
+            if request.ledger.spent != Usage():  # a turn has it, if only the one that was not told of in time
+                self.begin_turn(request)
+        self._tell_turns(request)
         self._core.flush()
         self._core.emit(Announce(request.number, result, error))
 
@@ -77,9 +84,18 @@ class Progress:
             self._core.emit(Dropped(request.number))
 
     def _number(self, request: Request) -> None:
-        if not request.number:
-            self.numbered += 1
-            request.number = self.numbered
-            request.turn = request.told = request.ledger.turns
+        self.numbered += 1
+        request.number = self.numbered
+        request.turn = request.told
+        self._core.flush()
+        self._core.emit(Began(request.number, request.input, request.sender))
+
+    def _tell_turns(self, request: Request) -> None:
+        """Tell of the turns that have ended, each after its beginning."""
+        for turn in request.untold:
+            if request.turn == request.told:
+                self.begin_turn(request)
+            request.told, request.accounted = turn.turn, turn.spent
             self._core.flush()
-            self._core.emit(Began(request.number, request.input, request.sender))
+            self._core.emit(turn)
+        request.untold.clear()

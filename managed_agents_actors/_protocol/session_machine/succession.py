@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from ..._model import Event
 from ..consolidate import SeenEvents
 from ..effects import Backoff
-from ..ledger import Ledger
 from .conversation import Conversation
 from .core import Core
 from .handover import Handover
@@ -27,9 +26,8 @@ class Succession:
         self._conversation = conversation
         self._handover = handover
         self._held: list[Event] = []
-        self._earlier: Ledger | None = None
         request = handover.active
-        account = () if request is None or request.input is None else request.ledger.event_ids
+        account = () if request is None or request.input is None else request.known.event_ids
         self._begins_at = next((event_id for event_id in account if event_id), None)
 
     def begin(self) -> None:
@@ -73,7 +71,7 @@ class Succession:
         delivery = None if request.post_id is None else self._core.outbox.get(request.post_id)
         if delivery is not None and request.reprompts:
             self._core.outbox.settle(delivery)  # a reprompt, which is found or made again on the way
-        self._earlier = request.begin_anew()
+        request.begin_anew()
         self._conversation.active, self._conversation.inherited = request, None
         self._core.replaying = False
 
@@ -88,15 +86,12 @@ class Succession:
             self._core.replaying = False
             if self._core.past_is_read:
                 self._conversation.stand_where_it_stood()
-        self._go_on_with_previews()
+        request = self._conversation.active
+        if request is not None and request.earlier is not None:
+            request.ledger.go_on_with(request.earlier)
+            request.earlier = None
         self._core.looked()
 
     def hand_on(self, met: SeenEvents) -> SeenEvents:
         """The successor ends too, before it stands where its predecessor stood: give what observers have been shown."""
-        self._go_on_with_previews()
         return self._handover.shown.union(met)
-
-    def _go_on_with_previews(self) -> None:
-        earlier, self._earlier = self._earlier, None
-        if earlier is not None and self._conversation.active is not None:
-            self._conversation.active.ledger.go_on_with(earlier)
