@@ -15,6 +15,7 @@ import trio
 
 from .._model import Event, EventContext
 from .._protocol.mail import Origin
+from ..actors._latch import Latch
 from .handlers import HandlerAdapter
 
 # Events that may wait for the handler before the stream is read more slowly: several seconds of a fast model's output.
@@ -38,15 +39,17 @@ class Watcher:
         failures: How often the handler failed to take an event.
     """
 
+    __slots__ = ("_arrived", "_context", "_log", "_patience", "_queue", "_scope", "_show", "_taken", "failures", "task")
+
     def __init__(self, handler: HandlerAdapter, context: Callable[[Origin], EventContext], log: Any) -> None:
         self._show = handler.watch
         self._context = context
         self._log = log
         self._queue: deque[tuple[Event, EventContext]] = deque() if self.is_wanted else _NOTHING
-        self._arrived = trio.Event()
-        self._taken = trio.lowlevel.ParkingLot()
+        self._arrived = Latch()
+        self._taken: trio.lowlevel.ParkingLot | None = None  # there once somebody has had to wait for room
         self._patience: float | None = None
-        self._scope = trio.CancelScope()
+        self._scope: trio.CancelScope | None = None
         self.task: trio.lowlevel.Task | None = None
         self.failures = 0
 
@@ -65,6 +68,8 @@ class Watcher:
     async def wait_for_room(self) -> None:
         """Wait until the queue is below its bound: what reads more events does this first."""
         while len(self._queue) >= WATCH_QUEUE:
+            if self._taken is None:
+                self._taken = trio.lowlevel.ParkingLot()
             await self._taken.park()
 
     def end(self, patience: float) -> None:
@@ -74,16 +79,18 @@ class Watcher:
             patience: Seconds that one event may still take; when one takes longer, it and the rest are dropped.
         """
         self._patience = patience
-        self._scope.deadline = trio.current_time() + patience
+        if self._scope is not None:
+            self._scope.deadline = trio.current_time() + patience
         self._arrived.set()
 
     async def run(self) -> None:
         """Show events as they come, in order, until the end or cancellation."""
         self.task = trio.lowlevel.current_task()
+        self._scope = trio.CancelScope()
         with self._scope:
             while self._patience is None:
                 await self._arrived.wait()
-                self._arrived = trio.Event()
+                self._arrived = Latch()
                 while self._queue and self._patience is None:
                     await self._show_next()
         while self._queue and self._patience is not None and not self._scope.cancelled_caught:
@@ -102,7 +109,7 @@ class Watcher:
             self.failures += 1
             self._log.warning("handle_event_failed", event_type=str(event.get("type")), exc_info=error)
         self._queue.popleft()
-        if self._taken:
+        if self._taken is not None:
             self._taken.unpark()
 
 
@@ -167,21 +174,23 @@ class EventFeed(trio.abc.ReceiveChannel[Event]):
 class Feeds:
     """All live readers of a session."""
 
+    __slots__ = ("_ended", "_feeds")
+
     def __init__(self) -> None:
-        self._feeds: set[EventFeed] = set()
+        self._feeds: dict[EventFeed, None] = {}
         self._ended = False
 
     @contextmanager
     def open(self) -> Iterator[EventFeed]:
         """Read from now on, for as long as the block lasts."""
         feed = EventFeed()
-        self._feeds.add(feed)
+        self._feeds[feed] = None
         if self._ended:
             feed.end()
         try:
             yield feed
         finally:
-            self._feeds.discard(feed)
+            del self._feeds[feed]
             feed.close()
 
     def put(self, events: Sequence[Event]) -> None:

@@ -39,6 +39,8 @@ class Session:
         name: The name it was opened with, if any.
     """
 
+    __slots__ = ("_failure_seen", "_home", "_provider", "name")
+
     def __init__(self, home: Home, name: str | None) -> None:
         self._home = home
         self._provider = home.options.provider

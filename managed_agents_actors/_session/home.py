@@ -32,6 +32,7 @@ from .._protocol.mail import (
 )
 from .._protocol.session_machine import MachineSettings, Phase, SessionMachine
 from ..actors import Mailbox, PendingReply, Replies, Subscribers
+from ..actors._latch import Latch
 from ..telemetry import get_logger
 from ..telemetry._readings import SOURCES, Reading
 from ..telemetry._scope import standing
@@ -79,6 +80,36 @@ class Home:
         retire: Asks the supervisor to end it for good; none if it has no supervisor.
     """
 
+    __slots__ = (
+        "_closed",
+        "_connection",
+        "_has_left",
+        "_host",
+        "_observed",
+        "_observing",
+        "_opened",
+        "_overdue",
+        "_result",
+        "_settings",
+        "exited",
+        "failure",
+        "feeds",
+        "inbox",
+        "journal",
+        "log",
+        "machine",
+        "mailbox",
+        "narrator",
+        "nursery",
+        "options",
+        "replies",
+        "retire",
+        "terminals",
+        "timers",
+        "undone",
+        "watcher",
+    )
+
     def __init__(
         self, options: SessionOptions, name: str | None = None, *, one_shot: bool = False, tally: Tally | None = None
     ) -> None:
@@ -107,15 +138,16 @@ class Home:
         self.feeds = Feeds()
         self.watcher = Watcher(self.options.handler, self._event_context, self.log)
         self.nursery: trio.Nursery | None = None
-        self._keeping: trio.Nursery | None = None
-        self._is_attended = trio.Event()
-        self._has_left: trio.Event | None = None
-        self._has_ended = False
+        self.failure: ManagedAgentsError | None = None
+        self.exited = Latch()
+        self._overdue = False
+        self._host: trio.Nursery | None = None
+        self._observing: trio.CancelScope | None = None
+        self._observed: Latch | None = None
         self._connection: Any = None
         self._opened: AbstractAsyncContextManager[Any] | None = None
-        self.failure: ManagedAgentsError | None = None
-        self.exited = trio.Event()
-        self._overdue = False
+        self._has_left = Latch()
+        self._closed: Latch | None = None
 
     @property
     def session_id(self) -> str | None:
@@ -177,33 +209,36 @@ class Home:
             ManagedAgentsError: It cannot be opened.
             ActorGone: The session has ended.
         """
-        await self._is_attended.wait()  # whoever attends to it has been started, as this actor has
-        if self._has_ended:
+        await trio.lowlevel.checkpoint()
+        if self._host is None:
             raise ActorGone("the session has ended")
         if self._connection is None:
-            provider = self.options.provider
-            if self._keeping is not None and provider.CAPABILITIES.connections_have_tasks:
-                self._connection = await self._keeping.start(self._keep_connection)
+            if self.options.provider.CAPABILITIES.connections_have_tasks:
+                self._connection = await self._host.start(self._keep_connection)
             else:
-                opened = provider.open_connection(self.options.provider_options)
+                opened = self.options.provider.open_connection(self.options.provider_options)
                 self._connection = await opened.__aenter__()
                 self._opened = opened
         return self._connection
 
     async def _keep_connection(self, *, task_status: trio.TaskStatus[Any]) -> None:
-        self._has_left = trio.Event()
-        with trio.CancelScope() as scope:
-            async with self.options.provider.open_connection(self.options.provider_options) as connection:
-                task_status.started(connection)
-                await trio.lowlevel.checkpoint()  # whoever asked for it may have been cancelled, and waits for its end
-                # A session that is cancelled is left through its connection, which is bounded. The shield is around
-                # that, so that whatever fails within still ends it.
-                scope.shield = True
-                try:
-                    await self._has_left.wait()
-                finally:
-                    scope.shield = False
-                    self._connection = None
+        closed = self._closed = Latch()
+        try:
+            with trio.CancelScope() as scope:
+                async with self.options.provider.open_connection(self.options.provider_options) as connection:
+                    task_status.started(connection)
+                    del task_status  # it holds on to the nursery in which the connection was opened
+                    await trio.lowlevel.checkpoint()  # whoever asked may have been cancelled, and waits for its end
+                    # A session that is cancelled is left through its connection, which is bounded. The shield is
+                    # around that, so that whatever fails within still ends it.
+                    scope.shield = True
+                    try:
+                        await self._has_left.wait()
+                    finally:
+                        scope.shield = False
+                        self._connection = None
+        finally:
+            closed.set()
 
     def renew(self) -> None:
         """Make ready for an actor that takes the place of one that has ended.
@@ -276,71 +311,86 @@ class Home:
 
     @asynccontextmanager
     async def attended(self) -> AsyncIterator[None]:
-        """Show events to the handler and hand terminals on, until the block is left and everything has been told."""
+        """Attend to the session until the block is left and everybody has been told.
+
+        What fails in the block, or is cancelled there, cuts short what the handler is still shown.
+        """
+        async with trio.open_nursery() as host:
+            self.attend(host)
+            try:
+                yield
+            except BaseException:
+                await self.see_off(at_once=True)
+                raise
+            await self.see_off()
+
+    def attend(self, host: trio.Nursery) -> None:
+        """Begin to show events to the handler and to hand terminals on; :meth:`see_off` must follow.
+
+        Args:
+            host: Has the tasks for that, and for the connection. They end with the session, and not with the host's
+                cancellation, which comes before actors have ended.
+        """
         SOURCES.add(self._reading)
+        self._host = host
+        if self.watcher.is_wanted or self.options.notify is not None:
+            self._observed, self._observing = Latch(), trio.CancelScope(shield=True)
+            with standing(self.narrator.scope):
+                host.start_soon(self._observe, self._observed, self._observing)
+
+    async def _observe(self, observed: Latch, scope: trio.CancelScope) -> None:
+        try:
+            with scope:
+                async with trio.open_nursery() as pumping:
+                    if self.options.notify is not None:
+                        pumping.start_soon(self.terminals.pump)
+                    await self.watcher.run()
+                    pumping.cancel_scope.cancel()
+        finally:
+            observed.set()
+
+    async def see_off(self, *, at_once: bool = False) -> None:
+        """End the session here, once no actor is to come: tell everybody, and leave the session at the provider.
+
+        Args:
+            at_once: Whether the handler is shown no more of the events that wait for it.
+        """
         try:
             with standing(self.narrator.scope):
-                if self._needs_tasks:
-                    async with trio.open_nursery() as keeping:
-                        self._keeping = keeping
-                        self._is_attended.set()
-                        try:
-                            async with self._told():
-                                yield
-                        finally:
-                            try:
-                                await self._leave()
-                            finally:
-                                keeping.cancel_scope.cancel()
-                else:
-                    self._is_attended.set()
-                    try:
-                        try:
-                            yield
-                        finally:
-                            self.conclude()
-                    finally:
-                        await self._leave()
+                try:
+                    self.conclude()
+                    self.watcher.end(WATCH_GRACE if self.failure is None and not self._overdue else OVERDUE_GRACE)
+                    if not at_once and self._observed is not None:
+                        await self._observed.wait()
+                finally:
+                    if self._observing is not None:
+                        self._observing.cancel()
+                    await self._leave()
         finally:
             SOURCES.discard(self._reading)
-            self._keeping = self._connection = None
+            self._host = self._connection = None
             self.narrator.closed(self.failure)
             self.exited.set()
-
-    @property
-    def _needs_tasks(self) -> bool:
-        """Whether somebody who is told could be slow, or the connection has to be kept; a task takes some 4 KB."""
-        keeps = self.options.provider.CAPABILITIES.connections_have_tasks
-        return keeps or self.watcher.is_wanted or self.options.notify is not None
 
     def _reading(self) -> Reading:
         return Reading(self.options.provider.NAME, self._phase(), self.mailbox.statistics().depth)
 
-    @asynccontextmanager
-    async def _told(self) -> AsyncIterator[None]:
-        async with trio.open_nursery() as pumping:
-            pumping.start_soon(self.terminals.pump)
-            async with trio.open_nursery() as watching:
-                watching.start_soon(self.watcher.run)
-                try:
-                    yield
-                finally:
-                    self.conclude()
-                self.watcher.end(WATCH_GRACE if self.failure is None and not self._overdue else OVERDUE_GRACE)
-            pumping.cancel_scope.cancel()
-
     async def _leave(self) -> None:
         try:
+            if self._observed is not None:
+                with trio.CancelScope(shield=True):  # until what it is showing has been cancelled
+                    await self._observed.wait()
             await self.terminals.flush(NOTIFY_GRACE)
             if self.session_id is not None and self.machine.log.status not in ("terminated", "deleted"):
                 busy = self.machine.leaves_work
                 await depart(self.options, self.session_id, self._connection, busy=busy, log=self.log)
         finally:
-            self._has_ended = True
-            if self._has_left is not None:
-                self._has_left.set()
+            self._has_left.set()
             if self._opened is not None:
                 await self._opened.__aexit__(None, None, None)
+            if self._closed is not None:
+                with trio.CancelScope(shield=True):  # until the connection has been closed, as long as that takes
+                    await self._closed.wait()
 
     def conclude(self) -> None:
         """No actor will come any more: leave nobody waiting. Awaits nothing."""

@@ -45,6 +45,8 @@ class ProviderLine:
         session_id: The session, if it is known already; else :meth:`establish` finds it.
     """
 
+    __slots__ = ("_connection", "_mailbox", "_provider", "_session_id", "_watcher")
+
     def __init__(
         self, provider: Provider, connection: Any, mailbox: Mailbox[Mail], watcher: Watcher, session_id: str | None
     ) -> None:

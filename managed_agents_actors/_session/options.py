@@ -55,7 +55,7 @@ class SessionOptions:
     max_reprompts: int = 2
     tool_timeout: float | None = None
     expose_exceptions: bool = False
-    reconnect: ReconnectPolicy = field(default_factory=ReconnectPolicy)
+    reconnect: ReconnectPolicy = ReconnectPolicy()  # noqa: RUF009 -- a frozen value
     unresolved_after: float = 10.0
     journal: Journal | None = None
     on_interrupted: Literal["rerun", "fail"] = "rerun"

@@ -7,11 +7,10 @@ what outlives the actor is kept until no other one is to come.
 from __future__ import annotations
 
 import contextvars
-import functools
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, final
 
 import trio
@@ -35,24 +34,35 @@ class _Entry:
     """A session among the children.
 
     Attributes:
+        supervisor: Whose.
         home: What outlives its actors.
         session: The handle.
-        decided: Set when its start has succeeded or failed.
         child: The child, once it has started.
         kept: Whether its spec stays when it ends, since it was terminated to be restarted or deleted.
     """
 
+    supervisor: Supervisor
     home: Home
     session: Session
-    decided: trio.Event = field(default_factory=trio.Event)
     child: Child | None = None
     kept: bool = False
 
-    async def finished(self) -> None:
-        """Wait until no actor is to come: the start has failed, or the child has finished."""
-        await self.decided.wait()
-        if self.child is not None:
-            await self.child.wait_finished()
+    async def run_actor(self, *, task_status: trio.TaskStatus[Home]) -> None:
+        """Run the session's actor as a child: what it could explain is a shutdown, anything else a crash."""
+        await SessionActor(self.home, stop_signal()).run(task_status=task_status)
+        failure = self.home.failure
+        if isinstance(failure, SessionGone) or is_permanent(failure):
+            raise Shutdown(f"{type(failure).__name__}: {failure}") from failure
+        if failure is not None:
+            raise failure
+
+    def retire(self) -> None:
+        """End the session for good."""
+        self.supervisor._retire(self)  # noqa: SLF001 -- its other half
+
+    def see_off(self) -> None:
+        """No actor of it is to come any more."""
+        self.supervisor._see_off_soon(self)  # noqa: SLF001 -- as above
 
 
 @final
@@ -115,16 +125,16 @@ class Supervisor:
         if name in self._sessions:
             raise ConfigurationError(f"there is a session {name!r} already; its handle is supervisor.session({name!r})")
         home = Home(live_options(provider, handler=handler, **options), name, tally=self._tally)
+        entry = _Entry(self, home, Session(home, name))
         spec = ChildSpec(
             id=name,
-            start=functools.partial(_run_actor, home),
+            start=entry.run_actor,
             restart=restart,
             shutdown=shutdown,
             significant=significant,
             metadata=home.narrator.scope.tags,
         )
-        entry = _Entry(home, Session(home, name))
-        home.retire = functools.partial(self._retire, entry)
+        home.retire = entry.retire
         await self._open(entry, self._children.start_child, spec)
         return entry.session
 
@@ -170,7 +180,6 @@ class Supervisor:
             raise ConfigurationError(f"session {id!r} has not ended; only a stopped one can be restarted")
         self._check_open(id)
         entry.home.reopen()
-        entry.decided = trio.Event()
         return await self._open(entry, self._children.restart_child, id)
 
     def delete_child(self, id: str) -> None:
@@ -227,25 +236,26 @@ class Supervisor:
         self._check_open(name)
         self._sessions[name] = entry
         # Observers run in the supervisor's context, as actors do, and not in that of whoever starts a session.
-        self._context.run(self._keepers.start_soon, self._keep, entry, name)
+        self._context.run(entry.home.attend, self._keepers)
         try:
             entry.child = await start(*args)
         except BaseException:
             if not entry.kept:
                 del self._sessions[name]
+            entry.see_off()
             raise
-        finally:
-            entry.decided.set()
         entry.kept = False
+        entry.child._when_finished(entry.see_off)  # noqa: SLF001 -- else each session would have a task that waits
         return entry.child
 
-    async def _keep(self, entry: _Entry, name: str) -> None:
-        """Keep a session's home until no actor is to come any more."""
-        # The home outlives the child, which its supervisor ends whatever is cancelled; what follows can be cancelled.
-        with trio.CancelScope(shield=True) as scope, plain_failures():
-            async with entry.home.attended():
-                await entry.finished()
-                scope.shield = False
+    def _see_off_soon(self, entry: _Entry) -> None:
+        self._context.run(self._keepers.start_soon, self._see_off, entry)
+
+    async def _see_off(self, entry: _Entry) -> None:
+        """End a session of which no actor is to come any more: its child has finished, whatever was cancelled."""
+        with plain_failures():
+            await entry.home.see_off()
+        name = str(entry.session.name)
         if self._sessions.get(name) is entry and not (entry.kept and self._has(entry)):
             del self._sessions[name]
             if self._has(entry):
@@ -266,16 +276,6 @@ class Supervisor:
         with suppress(ConfigurationError):  # it has ended meanwhile, and is forgotten
             if self._has(entry):
                 await self._children.terminate_child(str(entry.session.name))
-
-
-async def _run_actor(home: Home, *, task_status: trio.TaskStatus[Home]) -> None:
-    """Run a session's actor as a child: what it could explain is a shutdown, anything else a crash."""
-    await SessionActor(home, stop_signal()).run(task_status=task_status)
-    failure = home.failure
-    if isinstance(failure, SessionGone) or is_permanent(failure):
-        raise Shutdown(f"{type(failure).__name__}: {failure}") from failure
-    if failure is not None:
-        raise failure
 
 
 @asynccontextmanager

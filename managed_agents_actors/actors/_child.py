@@ -5,7 +5,6 @@ A run knows nothing of restarts, and a child nothing of its siblings; both are t
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal, final
@@ -13,6 +12,7 @@ from typing import Any, Literal, final
 import trio
 
 from ._exit import CANCELLED, NORMAL, Exit, exit_of
+from ._latch import Latch
 from ._nursery import separate
 from ._restart import Restart
 from ._spec import ChildSpec
@@ -37,8 +37,21 @@ class Run:
         exited: Set once it has ended, however it did, and its supervisor has judged that.
     """
 
-    def __init__(self, on_started: Callable[[], None]) -> None:
-        self._on_started = on_started
+    __slots__ = (
+        "_member",
+        "began",
+        "exit",
+        "exited",
+        "failure",
+        "has_started",
+        "scope",
+        "signal",
+        "stopping",
+        "value",
+    )
+
+    def __init__(self, member: Member) -> None:
+        self._member = member
         self.scope = trio.CancelScope()
         self.signal = StopSignal()
         self.stopping: Literal["restart", "stop"] | None = None
@@ -47,7 +60,7 @@ class Run:
         self.began = trio.current_time()
         self.failure: Exception | None = None
         self.exit: Exit = CANCELLED
-        self.exited = trio.Event()
+        self.exited = Latch()
 
     def started(self, value: Any = None) -> None:
         """Say that the child serves; called by the child."""
@@ -56,7 +69,7 @@ class Run:
         self.has_started = True
         self.value = value
         self.scope.shield = True
-        self._on_started()
+        self._member.on_started(self._member)
 
     def ask_to_stop(self, *, restarting: bool) -> None:
         """Tell the child to end. Whoever wants it to end for good overrules who wants it to start again."""
@@ -100,20 +113,39 @@ class Member:
         refusal: What to raise to whoever waited for that start.
         finished: Set when it has ended and its supervisor will not start it again by itself.
         handle: What its users hold.
+        on_started: Told whenever a run of it serves.
+        on_finished: Told when it has finished, if somebody wants to know without waiting.
     """
 
+    __slots__ = (
+        "final_exit",
+        "finished",
+        "handle",
+        "has_served",
+        "last_exit",
+        "on_finished",
+        "on_started",
+        "opened",
+        "refusal",
+        "restarts",
+        "run",
+        "spec",
+        "state",
+    )
+
     def __init__(self, spec: ChildSpec, on_started: Callable[[Member], None]) -> None:
-        self._on_started = functools.partial(on_started, self)
+        self.on_started = on_started
+        self.on_finished: Callable[[], None] | None = None
         self.spec = spec
-        self.run = Run(self._on_started)
+        self.run = Run(self)
         self.state: ChildState = "starting"
         self.has_served = False
         self.restarts = 0
         self.last_exit: Exit | None = None
         self.final_exit: Exit = CANCELLED
-        self.opened = trio.Event()
+        self.opened = Latch()
         self.refusal: Exception | None = None
-        self.finished = trio.Event()
+        self.finished = Latch()
         self.handle = Child(self)
 
     @property
@@ -123,12 +155,13 @@ class Member:
 
     def renew_run(self) -> None:
         """Make ready for another run."""
-        self.run = Run(self._on_started)
+        self.run = Run(self)
 
     def reopen(self) -> None:
         """Make ready for being started by request again, after it had finished."""
+        self.on_finished = None
         self.state = "starting"
-        self.opened, self.refusal, self.finished = trio.Event(), None, trio.Event()
+        self.opened, self.refusal, self.finished = Latch(), None, Latch()
         self.renew_run()
 
     def info(self) -> ChildInfo:
@@ -145,6 +178,8 @@ class Member:
 @final
 class Child:
     """The handle of a child; it stays the same across restarts. Get one from a supervisor; no public constructor."""
+
+    __slots__ = ("_member",)
 
     def __init__(self, member: Member) -> None:
         self._member = member
@@ -180,6 +215,12 @@ class Child:
         """
         await self._member.finished.wait()
         return self._member.final_exit
+
+    def _when_finished(self, call: Callable[[], None]) -> None:
+        """Have a function called once :meth:`wait_finished` would return, at once if it would now."""
+        self._member.on_finished = call
+        if self._member.finished.is_set():
+            call()
 
 
 @final

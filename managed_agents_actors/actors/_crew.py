@@ -14,6 +14,7 @@ import trio
 
 from .._errors import ActorGone, ConfigurationError, RestartIntensityExceeded
 from ._child import Member, Run
+from ._latch import Latch
 from ._report import Reporter
 from ._restart import Intensity, RestartPolicy, affected, calls_for_restart
 from ._spec import ChildSpec
@@ -43,7 +44,7 @@ class Crew:
         self._significant: set[Member] = set()
         self._failed: dict[Member, None] = {}  # those whose restart takes others with it, in order of failure
         self._regrouping = False
-        self._settled = trio.Event()
+        self._settled = Latch()
         self._is_open = False
         self._has_completed = False
         self.members: dict[str, Member] = {}
@@ -241,6 +242,8 @@ class Crew:
             del self.members[member.spec.id]
         member.opened.set()
         member.finished.set()
+        if member.on_finished is not None:
+            member.on_finished()
 
     def _may_restart(self, member: Member) -> bool:
         """Count a restart; if it is one too many, give up."""
@@ -301,7 +304,7 @@ class Crew:
     async def _wait_settled(self, member: Member) -> None:
         """Wait until a run serves or has ended, or somebody else has failed, whom it might be waiting for."""
         while member.has_task and not (member.run.has_started or self._failed or self.closing):
-            self._settled = trio.Event()
+            self._settled = Latch()
             await self._settled.wait()
 
 

@@ -35,14 +35,17 @@ class Mailbox(Generic[M]):
         capacity: How many pieces may wait; at least 1.
     """
 
+    # Most mailboxes are empty, and nobody waits for room in them: what an actor that only waits has must be small.
+    __slots__ = ("_capacity", "_closed", "_mail", "_reader", "_senders", "_unanswered")
+
     def __init__(self, capacity: int) -> None:
         if capacity < 1:
             raise ValueError(f"a mailbox holds at least one piece of mail, not {capacity!r}")
         self._capacity = capacity
         self._mail: list[M] = []
-        self._senders = trio.lowlevel.ParkingLot()
-        self._reader = trio.lowlevel.ParkingLot()
-        self._unanswered: set[PendingReply] = set()
+        self._senders: trio.lowlevel.ParkingLot | None = None  # there once somebody has had to wait for room
+        self._reader: trio.lowlevel.Task | None = None  # while it waits for mail
+        self._unanswered: dict[PendingReply, None] = {}
         self._closed = False
 
     def __repr__(self) -> str:
@@ -51,7 +54,8 @@ class Mailbox(Generic[M]):
 
     def statistics(self) -> MailboxStatistics:
         """Give a snapshot."""
-        return MailboxStatistics(depth=len(self._mail), capacity=self._capacity, waiting_senders=len(self._senders))
+        waiting = 0 if self._senders is None else len(self._senders)
+        return MailboxStatistics(depth=len(self._mail), capacity=self._capacity, waiting_senders=waiting)
 
     def cast(self, mail: M, *, beyond_capacity: bool = False) -> None:
         """Put mail in at once.
@@ -89,6 +93,8 @@ class Mailbox(Generic[M]):
         """
         self._check_open()
         while len(self._mail) >= self._capacity:
+            if self._senders is None:
+                self._senders = trio.lowlevel.ParkingLot()
             await self._senders.park()
             self._check_open()
         self._put(mail)
@@ -109,11 +115,11 @@ class Mailbox(Generic[M]):
         reply = PendingReply()
         mail = make(reply)
         await self.send(mail)
-        self._unanswered.add(reply)
+        self._unanswered[reply] = None
         try:
             return await reply.wait()
         finally:
-            self._unanswered.discard(reply)
+            self._unanswered.pop(reply, None)
             if not reply.answered:
                 reply.withdraw()
                 self.take_back(mail)
@@ -123,22 +129,28 @@ class Mailbox(Generic[M]):
         for position, waiting in enumerate(self._mail):
             if waiting is mail:
                 del self._mail[position]
-                self._senders.unpark()
+                if self._senders is not None:
+                    self._senders.unpark()
                 return True
         return False
 
     async def receive_batch(self) -> list[M]:
-        """Take all mail that waits, in order; wait until there is some. Only the owner calls this."""
+        """Take all mail that waits, in order; wait until there is some. Only the owner calls this.
+
+        Raises:
+            trio.BusyResourceError: If another task reads this mailbox.
+        """
         if self._mail:
             await trio.lowlevel.checkpoint()
         while not self._mail:
-            await self._reader.park()
+            await self._wait_for_mail()
         return self.take()
 
     def take(self) -> list[M]:
         """Take all mail that waits, in order; perhaps none. Only the owner calls this."""
         waiting, self._mail = self._mail, []
-        self._senders.unpark_all()
+        if self._senders is not None:
+            self._senders.unpark_all()
         return waiting
 
     def close(self) -> list[M]:
@@ -154,4 +166,16 @@ class Mailbox(Generic[M]):
 
     def _put(self, mail: M) -> None:
         self._mail.append(mail)
-        self._reader.unpark()
+        if self._reader is not None:
+            trio.lowlevel.reschedule(self._reader)
+            self._reader = None
+
+    async def _wait_for_mail(self) -> None:
+        if self._reader is not None:
+            raise trio.BusyResourceError("another task reads this mailbox")
+        self._reader = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(self._stop_waiting)
+
+    def _stop_waiting(self, _: object) -> trio.lowlevel.Abort:
+        self._reader = None
+        return trio.lowlevel.Abort.SUCCEEDED

@@ -6,7 +6,9 @@ A nursery wraps every failure in a group; a library that uses nurseries inside m
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import final
 
 import trio
 
@@ -44,22 +46,29 @@ def separate(error: BaseException) -> tuple[Exception | None, BaseException | No
     return None, error
 
 
-@contextmanager
-def plain_failures() -> Iterator[None]:
+@final
+class plain_failures:  # noqa: N801 -- used as the functions of contextlib are, without their generator
     """Let the only failure of a group that leaves the block come out as it was raised; several stay a group."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        failure = sole_failure(group)
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        """Begin the block."""
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Raise what the group is about."""
+        failure = sole_failure(exc) if isinstance(exc, BaseExceptionGroup) else None
         if failure is None:
-            raise
+            return
         context = failure.__context__
         try:
             raise failure
         finally:
             # Raising here would record the group as the failure's context, though the failure came first.
             failure.__context__ = context
-            del failure, context
+            del failure, context, exc
 
 
 @asynccontextmanager

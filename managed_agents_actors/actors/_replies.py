@@ -69,6 +69,8 @@ def fresh(error: Exception) -> Exception:
 class Replies:
     """The owed answers of one actor, by token."""
 
+    __slots__ = ("_next", "_open")
+
     def __init__(self) -> None:
         self._open: dict[int, PendingReply] = {}
         self._next = 0

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import final
 
-import trio
+from ._latch import Latch
 
 
 @final
@@ -22,8 +22,10 @@ class StopSignal:
         is_heeded: Whether the child has asked for its signal; one that has not is not waited for.
     """
 
+    __slots__ = ("_calls", "_requested", "is_heeded", "restarting")
+
     def __init__(self) -> None:
-        self._event = trio.Event()
+        self._requested = Latch()
         self._calls: list[Callable[[StopSignal], None]] = []
         self.restarting = False
         self.is_heeded = False
@@ -33,11 +35,11 @@ class StopSignal:
 
     def is_set(self) -> bool:
         """Whether the child is to end."""
-        return self._event.is_set()
+        return self._requested.is_set()
 
     async def wait(self) -> None:
         """Wait until the child is to end."""
-        await self._event.wait()
+        await self._requested.wait()
 
     def call(self, function: Callable[[StopSignal], None]) -> None:
         """Call a function, once, when the child is to end; at once if it is. For who would spend a task on waiting."""
@@ -49,7 +51,7 @@ class StopSignal:
     def request(self, *, restarting: bool) -> None:
         """Tell the child; for its supervisor."""
         self.restarting = restarting
-        self._event.set()
+        self._requested.set()
         calls, self._calls = self._calls, []
         for call in calls:
             call(self)

@@ -67,8 +67,10 @@ class _Outlet(Generic[T]):
 class Subscribers(Generic[T]):
     """Everyone who wants to hear of each published value."""
 
+    __slots__ = ("_channels", "_closed", "_outlets", "_pumps")
+
     def __init__(self) -> None:
-        self._channels: set[trio.MemorySendChannel[T]] = set()
+        self._channels: dict[trio.MemorySendChannel[T], None] = {}
         self._outlets: list[_Outlet[T]] = []
         self._pumps: trio.Nursery | None = None
         self._closed = False
@@ -87,12 +89,12 @@ class Subscribers(Generic[T]):
         if self._closed:
             send.close()
         else:
-            self._channels.add(send)
+            self._channels[send] = None
         try:
             with receive:
                 yield receive
         finally:
-            self._channels.discard(send)
+            self._channels.pop(send, None)
             send.close()
 
     def publish(self, value: T) -> None:
@@ -101,7 +103,7 @@ class Subscribers(Generic[T]):
             try:
                 channel.send_nowait(value)
             except trio.BrokenResourceError:
-                self._channels.discard(channel)
+                del self._channels[channel]
         for outlet in self._outlets:
             outlet.publish(value)
         self._outlets = [outlet for outlet in self._outlets if not outlet.gone]

@@ -307,3 +307,28 @@ def test_any_sequence_of_operations_agrees_with_a_model(capacity: int, operation
         assert len(play.model.taken) == len(set(play.model.taken))
 
     trio.run(follow)
+
+
+async def test_a_second_reader_is_refused_and_the_first_one_goes_on() -> None:
+    mailbox: Mailbox[int] = Mailbox(1)
+    read: list[list[int]] = []
+
+    async def reader() -> None:
+        read.append(await mailbox.receive_batch())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reader)
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(trio.BusyResourceError):
+            await mailbox.receive_batch()
+        mailbox.cast(1)
+    assert read == [[1]]
+
+
+async def test_a_reader_that_was_cancelled_makes_room_for_another(autojump_clock: trio.testing.MockClock) -> None:
+    mailbox: Mailbox[int] = Mailbox(1)
+    with trio.move_on_after(1) as scope:
+        await mailbox.receive_batch()
+    assert scope.cancelled_caught
+    mailbox.cast(1)
+    assert await mailbox.receive_batch() == [1]

@@ -31,20 +31,36 @@ class Calls:
         begun: Calls that have been run here, or by a machine before this one, and are open.
     """
 
+    # Dictionaries without values: most sessions have no open call, and an empty set takes three times the memory.
+    __slots__ = (
+        "_asked",
+        "_core",
+        "_given_again",
+        "_postman",
+        "_problems",
+        "_taken",
+        "abandoned",
+        "begun",
+        "left",
+        "results",
+        "running",
+        "unanswerable",
+    )
+
     def __init__(self, core: Core, postman: Postman, handover: Handover | None = None) -> None:
         self._core = core
         self._postman = postman
-        self.abandoned: set[str] = set() if handover is None else set(handover.abandoned)
-        self.begun: set[str] = set() if handover is None else set(handover.begun)
+        self.abandoned: dict[str, None] = {} if handover is None else dict.fromkeys(handover.abandoned)
+        self.begun: dict[str, None] = {} if handover is None else dict.fromkeys(handover.begun)
         # An answer or a verdict that was perhaps taken is in hand, and is looked up first.
         sent = () if handover is None else handover.answers_sent()
         decided = set() if handover is None else handover.verdicts_sent()
-        self._taken: set[str] = self.abandoned | {answer.use.id for answer in sent} | decided
-        self._asked: set[str] = set()
+        self._taken = dict.fromkeys([*self.abandoned, *(answer.use.id for answer in sent), *decided])
+        self._asked: dict[str, None] = {}
         self._problems: dict[str, str] = {}
-        self.running: set[str] = set()
-        self.left: set[str] = set()
-        self.unanswerable: set[str] = set()
+        self.running: dict[str, None] = {}
+        self.left: dict[str, None] = {}
+        self.unanswerable: dict[str, None] = {}
         self.results: dict[str, ToolResult] = {answer.use.id: answer.result for answer in sent}
         self._given_again: Counter[str] = Counter()
 
@@ -76,7 +92,7 @@ class Calls:
             elif standing == "run":
                 self._run(use)
             elif standing == "left" and use.id not in self.left:
-                self.left.add(use.id)
+                self.left[use.id] = None
                 self._core.emit(Report("call_left_to_others", f"{use.name} ({use.id})"))
 
     def finished(self, call_id: str, result: ToolResult) -> None:
@@ -91,10 +107,10 @@ class Calls:
         if use is None or use.id not in self._asked:
             return
         if mail.verdict is None:
-            self.unanswerable.add(use.id)
+            self.unanswerable[use.id] = None
             return
-        self._asked.discard(use.id)
-        self._taken.add(use.id)
+        self._asked.pop(use.id, None)
+        self._taken[use.id] = None
         if use.kind != "custom":
             self._core.outbox.add(Confirmation(use.id, mail.verdict, mail.message))
         elif mail.verdict == "allow":
@@ -115,25 +131,25 @@ class Calls:
     def put_away(self, call_id: str) -> None:
         """The call is closed: whatever is still being done about it is in vain."""
         if call_id in self.begun:
-            self.begun.discard(call_id)
+            del self.begun[call_id]
             self._core.emit(Settle(call_id))
         self._let_go(call_id)
-        self._taken.discard(call_id)
-        self.abandoned.discard(call_id)
+        self._taken.pop(call_id, None)
+        self.abandoned.pop(call_id, None)
         self._problems.pop(call_id, None)
 
     def abandon(self) -> None:
         """Stop caring for every open call: none is taken up again."""
         for call_id in self._core.log.calls:
             self._let_go(call_id)
-            self._taken.add(call_id)
-            self.abandoned.add(call_id)
+            self._taken[call_id] = None
+            self.abandoned[call_id] = None
 
     def _let_go(self, call_id: str) -> None:
         if call_id in self.running:
             self._core.emit(CancelTool(call_id))
         for group in (self.running, self._asked, self.left, self.unanswerable):
-            group.discard(call_id)
+            group.pop(call_id, None)
         self.results.pop(call_id, None)
         self._given_again.pop(call_id, None)
         for delivery in self._core.outbox.of_call(call_id):
@@ -148,27 +164,27 @@ class Calls:
             if verdict == "allow" and use.kind == "custom":
                 self._run(use)
         elif use.id not in self._asked:
-            self._asked.add(use.id)
+            self._asked[use.id] = None
             if self._core.settings.has_policy:
                 self._core.emit(AskPolicy(use))
             else:
-                self.unanswerable.add(use.id)
+                self.unanswerable[use.id] = None
 
     def _run(self, use: ToolUse) -> None:
         problem = self._problems.pop(use.id, None)
         if problem is not None:
             self._refuse(use, f"This call could not be run: {problem}.")
             return
-        self._taken.add(use.id)
-        self.running.add(use.id)
-        self.begun.add(use.id)
+        self._taken[use.id] = None
+        self.running[use.id] = None
+        self.begun[use.id] = None
         self._core.emit(RunTool(use))
 
     def _refuse(self, use: ToolUse, told: str) -> None:
         self._answer(use, ToolResult(tool_use_id=use.id, content=({"type": "text", "text": told},), is_error=True))
 
     def _answer(self, use: ToolUse, result: ToolResult) -> None:
-        self._taken.add(use.id)
-        self.running.discard(use.id)
+        self._taken[use.id] = None
+        self.running.pop(use.id, None)
         self.results[use.id] = result
         self._core.outbox.add(Answer(use, result))

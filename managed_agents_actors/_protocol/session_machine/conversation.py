@@ -6,7 +6,6 @@ everybody who waits for it is answered.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -45,6 +44,23 @@ class Conversation:
         inherited: The request that was in progress when an earlier machine ended, until its place in the log is found.
     """
 
+    __slots__ = (
+        "_after",
+        "_calls",
+        "_core",
+        "_given_up",
+        "_postman",
+        "_predecessor",
+        "_settled",
+        "active",
+        "inherited",
+        "last",
+        "leaves_work",
+        "progress",
+        "queue",
+        "winding_down",
+    )
+
     def __init__(self, core: Core, postman: Postman, calls: Calls, handover: Handover | None = None) -> None:
         self._core = core
         self._postman = postman
@@ -53,7 +69,7 @@ class Conversation:
         self._settled = Usage()  # what was in it when its request ended
         self.winding_down = False
         # Inputs that the provider has queued though their requests are over: it may begin on them yet.
-        self._given_up: set[object] = set() if handover is None else set(handover.given_up)
+        self._given_up: dict[object, None] = {} if handover is None else dict.fromkeys(handover.given_up)
         self._predecessor = handover
         self.progress = Progress(core, calls, handover)
         self._after: Afterwards = "nothing" if handover is None else handover.afterwards
@@ -61,7 +77,7 @@ class Conversation:
         self.leaves_work = False
         self.active: Request | None = None
         self.inherited: Request | None = None if handover is None else handover.active
-        self.queue: deque[Request] = deque(() if handover is None else handover.queue)
+        self.queue: list[Request] = [] if handover is None else [*handover.queue]
         if settings.kickoff is not None and handover is None:
             waiting = [] if settings.kickoff_token is None else [settings.kickoff_token]
             sender = settings.kickoff_sender
@@ -113,7 +129,7 @@ class Conversation:
             return  # an input is still on its way, or the session is at work for somebody else
         if core.log.waiting_for is not None and self._after == "leftovers":
             return  # calls of a request that is over are being answered
-        request = self.queue.popleft()
+        request = self.queue.pop(0)
         # What was left waiting for an action may go on before this request is begun on.
         request.rivalled = core.log.waiting_for is not None
         self.active = request
@@ -163,9 +179,9 @@ class Conversation:
     def given_up_shows(self, event_id: object, *, taken: bool) -> None:
         """What the provider makes of an input whose request is over belongs to nobody."""
         if not taken:
-            self._given_up.add(event_id)
+            self._given_up[event_id] = None
             return
-        self._given_up.discard(event_id)
+        self._given_up.pop(event_id, None)
         if self.active is None and not self._core.replaying:
             self._after = "leftovers"
 
@@ -324,7 +340,7 @@ class Conversation:
             self.leaves_work = self._is_at_work(request)
             self._calls.abandon()
             if request.echo_id is not None and request.taken_at is None and not request.begun:
-                self._given_up.add(request.echo_id)
+                self._given_up[request.echo_id] = None
             carrier = None if request.post_id is None else self._core.outbox.get(request.post_id)
             if carrier is not None:
                 self._postman.given_up(carrier, error)

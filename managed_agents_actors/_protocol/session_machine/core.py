@@ -79,6 +79,25 @@ class Core:
         closed: Whether the machine has ended.
     """
 
+    __slots__ = (
+        "_effects",
+        "_look_again",
+        "_origin",
+        "_shown",
+        "closed",
+        "connection",
+        "log",
+        "looking",
+        "looks",
+        "outbox",
+        "past_is_read",
+        "replaying",
+        "reposted",
+        "reread",
+        "session_id",
+        "settings",
+    )
+
     def __init__(self, settings: MachineSettings, handover: Handover | None = None) -> None:
         self.settings = settings
         self.log = SessionLog()

@@ -18,6 +18,8 @@ from .requests import Request
 class Endings:
     """The ends of a session."""
 
+    __slots__ = ("_conversation", "_core", "_postman", "_waits_for_last")
+
     def __init__(self, core: Core, postman: Postman, conversation: Conversation) -> None:
         self._core = core
         self._postman = postman

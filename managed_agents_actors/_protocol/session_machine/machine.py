@@ -6,7 +6,6 @@ it; after every mail what the new state allows is set in motion. The laws stand 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 
 from ..._errors import ActorGone, ManagedAgentsError, NotFoundError, StreamLost
@@ -62,6 +61,19 @@ MOST_PARTIAL_LOOKS = 3
 class SessionMachine:
     """One session's decisions. Feed every mail to :meth:`receive` and perform the effects in order."""
 
+    __slots__ = (
+        "_calls",
+        "_conversation",
+        "_core",
+        "_endings",
+        "_look_failures",
+        "_postman",
+        "_quiet",
+        "_reader",
+        "_succession",
+        "_turns",
+    )
+
     def __init__(self, settings: MachineSettings, classify: Classify, handover: Handover | None = None) -> None:
         self._core = core = Core(settings, handover)
         self._postman = Postman(core)
@@ -105,7 +117,7 @@ class SessionMachine:
         return self._conversation.current
 
     @property
-    def queue(self) -> deque[Request]:
+    def queue(self) -> list[Request]:
         """Requests that wait for their turn."""
         return self._conversation.queue
 

@@ -35,6 +35,8 @@ class Lost:
 class Postman:
     """Carries the outbox's inputs."""
 
+    __slots__ = ("_core",)
+
     def __init__(self, core: Core) -> None:
         self._core = core
 

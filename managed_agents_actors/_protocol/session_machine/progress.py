@@ -27,6 +27,8 @@ class Progress:
         numbered: How many have been told to have begun.
     """
 
+    __slots__ = ("_calls", "_core", "numbered")
+
     def __init__(self, core: Core, calls: Calls, handover: Handover | None) -> None:
         self._core = core
         self._calls = calls

@@ -31,6 +31,19 @@ class Quiet:
         turns: Where a conclusion that ends a turn goes.
     """
 
+    __slots__ = (
+        "_armed",
+        "_barren",
+        "_calls",
+        "_conversation",
+        "_core",
+        "_due",
+        "_moved",
+        "_probed",
+        "_probing",
+        "turns",
+    )
+
     def __init__(self, core: Core, calls: Calls, conversation: Conversation, turns: Turns) -> None:
         self._core = core
         self._calls = calls

@@ -68,6 +68,22 @@ class _Listing:
 class LogReader:
     """Reads what the provider says."""
 
+    __slots__ = (
+        "_calls",
+        "_classify",
+        "_conversation",
+        "_core",
+        "_endings",
+        "_history",
+        "_interrupts",
+        "_postman",
+        "_quiet",
+        "_reported",
+        "_seen",
+        "_succession",
+        "_turns",
+    )
+
     def __init__(
         self,
         core: Core,
@@ -91,7 +107,7 @@ class LogReader:
         self._history: _Listing | None = None
         # Interrupts that are queued, each with the calls it will end; emptied whenever a turn ends.
         self._interrupts: dict[str, tuple[str, ...]] = {}
-        self._reported: set[str] = set()
+        self._reported: dict[str, None] = {}
 
     def succeed(self, succession: Succession) -> None:
         """Begin with the log of a machine that this one takes the place of."""
@@ -296,7 +312,7 @@ class LogReader:
                 else:
                     self._endings.terminated()
             case Unrecognised(what=what) if what not in self._reported:
-                self._reported.add(what)
+                self._reported[what] = None
                 self._core.emit(Report("unrecognised_event", what))
             case _:
                 pass

@@ -26,6 +26,8 @@ class Turns:
             run an empty cycle after one, and its stop ends nothing.
     """
 
+    __slots__ = ("_asked", "_asked_about", "_conversation", "_core", "only_duplicate")
+
     def __init__(self, core: Core, conversation: Conversation) -> None:
         self._core = core
         self._conversation = conversation
