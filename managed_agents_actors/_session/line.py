@@ -144,4 +144,5 @@ class ProviderLine:
         except ManagedAgentsError as error:
             await self._mailbox.report(PostFailed(post_id, error))
         else:
-            await self._mailbox.report(Posted(post_id, echo))
+            # With a checkpoint: what was posted at the same moment is on its way before this one is known to be taken.
+            await self._mailbox.send(Posted(post_id, echo))

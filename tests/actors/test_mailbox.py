@@ -309,7 +309,7 @@ def test_any_sequence_of_operations_agrees_with_a_model(capacity: int, operation
     trio.run(follow)
 
 
-async def test_a_second_reader_is_refused_and_the_first_one_goes_on() -> None:
+async def test_a_second_reader_is_refused_and_the_first_one_goes_on(autojump_clock: trio.testing.MockClock) -> None:
     mailbox: Mailbox[int] = Mailbox(1)
     read: list[list[int]] = []
 
@@ -319,7 +319,7 @@ async def test_a_second_reader_is_refused_and_the_first_one_goes_on() -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(reader)
         await trio.testing.wait_all_tasks_blocked()
-        with pytest.raises(trio.BusyResourceError):
+        with pytest.raises(trio.BusyResourceError), trio.fail_after(1):
             await mailbox.receive_batch()
         mailbox.cast(1)
     assert read == [[1]]
