@@ -1,6 +1,8 @@
 """The session's line to its provider: each async method is a child task's whole life, and reports by mail.
 
-Failures that are the provider's or the network's become mail; any other exception is a defect and leaves the task.
+Failures that are the provider's or the network's become mail; any other exception is a defect and leaves the task. Mail goes
+with a checkpoint, always: what comes first on the wire comes first to the actor, and what was posted at the same moment as
+an interrupt is on its way before that has returned.
 """
 
 from __future__ import annotations
@@ -74,9 +76,9 @@ class ProviderLine:
         try:
             self._session_id = await self._provider.establish(self._connection)
         except ManagedAgentsError as error:
-            await self._mailbox.report(OpenFailed(error))
+            await self._mailbox.send(OpenFailed(error))
         else:
-            await self._mailbox.report(Opened(self._session_id, blank))
+            await self._mailbox.send(Opened(self._session_id, blank))
 
     async def read_stream(self, attach: Attach) -> None:
         """Attach; read the history if asked; then hand over what comes, until the stream ends."""
@@ -85,18 +87,18 @@ class ProviderLine:
         source: EventSource | None = None
         try:
             async with self._provider.open_stream(self._connection, self._session_id) as source:
-                await self._mailbox.report(Attached(generation))
+                await self._mailbox.send(Attached(generation))
                 if attach.read_history:
                     await self._read_history(generation, attach.since)
                 while True:
                     events = await source.receive_batch()
                     await self._watcher.wait_for_room()
-                    await self._mailbox.report(Live(generation, events))
+                    await self._mailbox.send(Live(generation, events))
         except trio.EndOfChannel:
             pass
         except ManagedAgentsError as error:
             cause = error
-        await self._mailbox.report(Detached(generation, cause, None if source is None else source.retry))
+        await self._mailbox.send(Detached(generation, cause, None if source is None else source.retry))
 
     async def _read_history(self, generation: int, since: Landmark | None) -> None:
         # The stream is attached and not read meanwhile: what it brings waits in the socket's buffers.
@@ -107,7 +109,7 @@ class ProviderLine:
             pages = self._provider.read_history(self._connection, self._session_id)
             while (page := await pages.next_page()) is not None:
                 await self._hand_over(generation, page)
-        await self._mailbox.report(HistoryRead(generation))
+        await self._mailbox.send(HistoryRead(generation))
 
     async def _read_tail(self, since: Landmark) -> list[Event] | None:
         """Read the history from a landmark on; give nothing if the listing does not show it, or is not to be had."""
@@ -122,7 +124,7 @@ class ProviderLine:
 
     async def _hand_over(self, generation: int, page: list[Event]) -> None:
         await self._watcher.wait_for_room()
-        await self._mailbox.report(History(generation, page))
+        await self._mailbox.send(History(generation, page))
 
     async def look(self) -> None:
         """Read the whole history and the session's status, beside the stream."""
@@ -133,16 +135,15 @@ class ProviderLine:
                 events += page
             status = await self._provider.read_status(self._connection, self._session_id)
         except ManagedAgentsError as error:
-            await self._mailbox.report(LookFailed(error))
+            await self._mailbox.send(LookFailed(error))
         else:
-            await self._mailbox.report(Looked(events, status))
+            await self._mailbox.send(Looked(events, status))
 
     async def post(self, post_id: int, item: Input) -> None:
         """Send one input, once."""
         try:
             echo = await self._provider.post(self._connection, self._session_id, item)
         except ManagedAgentsError as error:
-            await self._mailbox.report(PostFailed(post_id, error))
+            await self._mailbox.send(PostFailed(post_id, error))
         else:
-            # With a checkpoint: what was posted at the same moment is on its way before this one is known to be taken.
             await self._mailbox.send(Posted(post_id, echo))
