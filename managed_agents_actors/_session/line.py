@@ -1,8 +1,8 @@
 """The session's line to its provider: each async method is a child task's whole life, and reports by mail.
 
-Failures that are the provider's or the network's become mail; any other exception is a defect and leaves the task. Mail goes
-with a checkpoint, always: what comes first on the wire comes first to the actor, and what was posted at the same moment as
-an interrupt is on its way before that has returned.
+Failures that are the provider's or the network's become mail; any other exception is a defect and leaves the task.
+Mail goes with a checkpoint, always: what comes first on the wire comes first to the actor, and what was posted at the
+same moment as an interrupt is on its way before that has returned.
 """
 
 from __future__ import annotations
