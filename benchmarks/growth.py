@@ -13,7 +13,6 @@ or ``python benchmarks/growth.py``.
 from __future__ import annotations
 
 import gc
-import time
 import tracemalloc
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -23,7 +22,7 @@ from typing import Any, Final
 
 import trio
 from peers import KEY, Watcher, server_has, unused_tool
-from rig import Benchmark, Figures, Limit, Options, Server, Table, serving
+from rig import Benchmark, Clock, Figures, Limit, Options, Server, Table, serving
 
 SIZES: Final = (1_000, 10_000, 100_000)
 MOST: Final = 11.0  # times the cost of a tenth of the events
@@ -32,17 +31,17 @@ KEPT: Final = "B/event"
 KEPT_AFTER: Final = "B/event, result dropped"
 
 
-class Clock:
-    """The time and the processor time since it was made."""
+class Course:
+    """What is measured, from when this is made."""
 
     def __init__(self) -> None:
         gc.collect()
         gc.freeze()  # the garbage collector looks at what comes now, not at all that was loaded
-        self._began, self._cpu = time.perf_counter(), time.process_time()
+        self._clock = Clock()
 
     def figures(self, events: int) -> Figures:
         """Give what so many events took."""
-        seconds, cpu = time.perf_counter() - self._began, time.process_time() - self._cpu
+        seconds, cpu = self._clock.read()
         return {CPU: cpu, "s": seconds, "CPU us/event": 1e6 * cpu / events}
 
 
@@ -66,11 +65,11 @@ def turn(url: str, events: int, plain_url: str) -> Figures:
         await warm_up(plain_url)
         async with maa.ClaudeClient(KEY, url) as client:
             await client.sessions.create({"agent": "agent_1", "environment_id": "env_1"})  # the client has connected
-            clock = Clock()
+            course = Course()
             result = await maa.run_session(
                 claude_managed_agents, handler=unused_tool, client=client, agent="agent_1", environment="env_1"
             )
-            found = clock.figures(events)
+            found = course.figures(events)
             assert len(result.events) >= events, len(result.events)
             return found
 
@@ -89,12 +88,12 @@ def resume(url: str, events: int) -> Figures:
             Server(url).control("grow", events=events)
             text = [{"type": "text", "text": "go"}]
             await client.sessions.events.send(session["id"], [{"type": "user.message", "content": text}])
-            clock = Clock()
+            course = Course()
             async with maa.open_session(
                 claude_managed_agents, handler=unused_tool, client=client, session_id=session["id"]
             ) as live:
                 result = await live.ask("go on")
-                found = clock.figures(events)
+                found = course.figures(events)
             assert result.text == "done"
         pages = Server(url).control()["requests"]["GET events"]
         assert pages >= events // 1000, pages
@@ -137,10 +136,10 @@ def reconnect(url: str, events: int) -> Figures:
             server.control("drop")  # nothing is done for the first time later
             await shown[2].wait()
             server.control("grow", events=events)
-            clock = Clock()
+            course = Course()
             server.control("drop")
             await shown[2 + events].wait()
-            return clock.figures(events)
+            return course.figures(events)
 
     return trio.run(main)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import resource
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any, Final
 
 import trio
 from peers import AT_ONCE, KEY, in_asyncio_tasks, in_tasks, sdk_client, server_has, unused_tool
-from rig import Benchmark, Figures, Limit, Options, Table, serving
+from rig import Benchmark, Clock, Figures, Limit, Options, Table, serving
 
 RAW: Final = "raw sockets"
 OURS: Final = "ours"
@@ -29,11 +28,11 @@ class Gauge:
 
     def __init__(self) -> None:
         gc.collect()
-        self._memory, self._cpu, self._began = resident(), time.process_time(), time.perf_counter()
+        self._memory, self._clock = resident(), Clock()
 
     def figures(self, sessions: int) -> Figures:
         """Give what each session took."""
-        seconds, cpu = time.perf_counter() - self._began, time.process_time() - self._cpu
+        seconds, cpu = self._clock.read()
         gc.collect()
         return {
             MEMORY: (resident() - self._memory) / 1000 / sessions,

@@ -15,6 +15,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,17 @@ SHORT_PATIENCE: Final = 60.0
 
 
 # --- the server -------------------------------------------------------------------------------------------------------
+
+
+class Clock:
+    """Takes the time and this process's processor time, from when it is made."""
+
+    def __init__(self) -> None:
+        self._began, self._cpu = time.perf_counter(), time.process_time()
+
+    def read(self) -> tuple[float, float]:
+        """Give the seconds and the seconds of processor time since then."""
+        return time.perf_counter() - self._began, time.process_time() - self._cpu
 
 
 @dataclass(frozen=True, slots=True)

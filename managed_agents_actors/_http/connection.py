@@ -18,6 +18,7 @@ import h11
 import httpx
 import trio
 
+from .carrier import Carrier
 from .messages import Request
 from .silence import watch_over
 
@@ -54,7 +55,7 @@ class Connection:
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
-        self._carrier: _Carrier | None = None
+        self._carrier: Carrier | None = None
         self._h11 = h11.Connection(our_role=h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
         self._read_timeout: float | None = None
         self._can_send = True
@@ -64,11 +65,15 @@ class Connection:
         self.patience = self.due = math.inf
 
     async def start_tls(self, host: str, context: ssl.SSLContext) -> None:
-        """Speak TLS from now on. If that fails, or is interrupted, the connection is of no use."""
-        self._carrier = _Carrier(self._stream)
+        """Speak TLS from now on; if that fails, or is interrupted, the connection is closed."""
+        self._carrier = Carrier(self._stream)
         secured = trio.SSLStream(self._carrier, context, server_hostname=host, https_compatible=True)
         self._stream = secured
-        await secured.do_handshake()
+        try:
+            await secured.do_handshake()
+        except BaseException:
+            await self.close()
+            raise
 
     async def exchange(self, request: Request) -> h11.Response:
         """Send a request and wait for the head of its response."""
@@ -211,63 +216,6 @@ class Connection:
             raise httpx.WriteError("the connection broke while sending") from exc
         finally:
             self.due = math.inf
-
-
-class _Carrier(trio.abc.Stream):
-    """The stream beneath a :class:`trio.SSLStream`, for what that hides.
-
-    It refuses to receive once it failed to send, though the answer that says why may have come: failures are kept from
-    it and told by :meth:`check`. And it takes all that comes, more than one answer if there is more: what it has left
-    shows in :meth:`is_used_up`, when it gets nothing new.
-
-    Attributes:
-        stream: The stream itself.
-    """
-
-    def __init__(self, stream: trio.abc.Stream) -> None:
-        self.stream = stream
-        self._is_broken = False
-        self._is_shut = False
-
-    def check(self) -> None:
-        """Raise ``trio.BrokenResourceError`` if something could not be sent."""
-        if self._is_broken:
-            raise trio.BrokenResourceError
-
-    async def is_used_up(self, secured: trio.abc.Stream) -> bool:
-        """Tell whether the TLS stream has given all that it took. One step, also in a cancelled scope."""
-        self._is_shut = True
-        try:
-            with trio.CancelScope(shield=True):
-                await secured.receive_some(1)
-        except trio.WouldBlock:
-            return True
-        except trio.BrokenResourceError:
-            return False
-        finally:
-            self._is_shut = False
-        return False
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Receive from the stream."""
-        if self._is_shut:
-            raise trio.WouldBlock
-        return await self.stream.receive_some(max_bytes)
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send to the stream; never fails."""
-        try:
-            await self.stream.send_all(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._is_broken = True
-
-    async def wait_send_all_might_not_block(self) -> None:
-        """Wait until the stream has room."""
-        await self.stream.wait_send_all_might_not_block()
-
-    async def aclose(self) -> None:
-        """Close the stream."""
-        await self.stream.aclose()
 
 
 async def _close_now(resource: trio.abc.AsyncResource) -> None:

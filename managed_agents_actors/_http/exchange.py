@@ -27,7 +27,7 @@ from .errors import Failure, request_id_of, status_failure, stream_failure, tran
 from .messages import Origin, Request, Response, Timeouts
 from .retry import RetryPolicy, repeat
 from .upload import Multipart
-from .url import DEFAULT_PORTS, join_url
+from .url import join_url
 
 __all__ = ["Answer", "Call", "Exchange", "Incoming"]
 
@@ -180,7 +180,7 @@ class Exchange:
         self._span = span
         url = httpx.URL(base_url)
         self._host = url.netloc.decode("ascii")
-        self._origin = Origin(url.scheme, url.raw_host.decode("ascii"), url.port or DEFAULT_PORTS[url.scheme])
+        self._origin = Origin.of(url)
         self._server = {"scheme": url.scheme, "host": url.host, "port": self._origin.port}
         # As it goes on the wire, so that all of a call's URL after it is sent as it is.
         self._root = f"{url.scheme}://{self._host}"

@@ -12,6 +12,8 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 import httpx
 
+from .url import DEFAULT_PORTS
+
 __all__ = ["Origin", "Request", "Response", "Timeouts"]
 
 _RawHeaders: TypeAlias = Sequence[tuple[bytes, bytes]]
@@ -23,6 +25,11 @@ class Origin(NamedTuple):
     scheme: str
     host: str
     port: int
+
+    @classmethod
+    def of(cls, url: httpx.URL) -> Origin:
+        """Give where a URL leads."""
+        return cls(url.scheme, url.raw_host.decode("ascii"), url.port or DEFAULT_PORTS[url.scheme])
 
 
 class Timeouts(NamedTuple):

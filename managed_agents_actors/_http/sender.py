@@ -52,19 +52,19 @@ class Sender:
 def _by_client(client: HTTPClient) -> Callable[[Request], Awaitable[Response]]:
     async def send(request: Request) -> Response:
         # The client's own settings would carry the credential to another host, or replace it.
-        return _plain(await client.send(_httpx(request), stream=True, follow_redirects=False, auth=None))
+        return _response_of(await client.send(_httpx_request(request), stream=True, follow_redirects=False, auth=None))
 
     return send
 
 
 def _by_transport(transport: HTTPTransport) -> Callable[[Request], Awaitable[Response]]:
     async def send(request: Request) -> Response:
-        return _plain(await transport.handle_async_request(_httpx(request)))
+        return _response_of(await transport.handle_async_request(_httpx_request(request)))
 
     return send
 
 
-def _httpx(request: Request) -> httpx.Request:
+def _httpx_request(request: Request) -> httpx.Request:
     """A request of ours as one of httpx's."""
     body = request.body
     extensions = {
@@ -76,7 +76,7 @@ def _httpx(request: Request) -> httpx.Request:
     return httpx.Request(request.method, request.url, headers=request.headers, extensions=extensions, **content)
 
 
-def _plain(response: httpx.Response) -> Response:
+def _response_of(response: httpx.Response) -> Response:
     """A response of httpx's as one of ours."""
     stream = response.stream
     if not isinstance(stream, httpx.AsyncByteStream):

@@ -21,7 +21,6 @@ from .._errors import ConfigurationError
 from .connection import Connection
 from .messages import Origin, Request, Response, Timeouts
 from .upload import Multipart
-from .url import DEFAULT_PORTS
 
 __all__ = ["IDEMPOTENT", "OWN_CONNECTION", "OpenStream", "Transport", "default_transport"]
 
@@ -81,7 +80,7 @@ class Transport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request of httpx's; wait for the head of its response. Raises as :meth:`send`."""
-        response = await self.send(_plain(request))
+        response = await self.send(_request_of(request))
         body = response.body
         assert isinstance(body, _Body)  # noqa: S101 -- what send() gives has it
         return httpx.Response(response.status, headers=response.raw_headers, stream=body, request=request)
@@ -145,20 +144,13 @@ class Transport(httpx.AsyncBaseTransport):
             with trio.fail_after(float("inf") if timeout is None else timeout):
                 connection = Connection(await self._open_stream(host, port))
                 if scheme == "https":
-                    await self._start_tls(connection, host)
+                    await connection.start_tls(host, self._ssl_context or _default_ssl_context())
                 return connection
         except trio.TooSlowError as exc:
             raise httpx.ConnectTimeout(f"could not connect to {host}:{port} within {timeout:g} s") from exc
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             reason = exc.__cause__ or exc
             raise httpx.ConnectError(f"could not connect to {host}:{port}: {reason}") from exc
-
-    async def _start_tls(self, connection: Connection, host: str) -> None:
-        try:
-            await connection.start_tls(host, self._ssl_context or _default_ssl_context())
-        except BaseException:
-            await connection.close()
-            raise
 
 
 class _Body(httpx.AsyncByteStream):
@@ -232,14 +224,14 @@ def _default_ssl_context() -> ssl.SSLContext:
     return context
 
 
-def _plain(request: httpx.Request) -> Request:
+def _request_of(request: httpx.Request) -> Request:
     """What of a request of httpx's is sent, and how."""
     url, extensions = request.url, request.extensions
     timeout: dict[str, Any] = extensions.get("timeout", {})
     return Request(
         method=request.method,
         url=str(url),
-        origin=Origin(url.scheme, url.raw_host.decode("ascii"), url.port or DEFAULT_PORTS[url.scheme]),
+        origin=Origin.of(url),
         target=url.raw_path,
         headers=request.headers.raw,
         body=_body_of(request),

@@ -260,3 +260,14 @@ Mail: TypeAlias = (
     | TimerFired
     | Command
 )
+
+
+def tokens_of(mail: Mail) -> tuple[Token, ...]:
+    """Give who waits for an answer to a piece of mail."""
+    match mail:
+        case Say(delivery=delivery, result=result):
+            return tuple(token for token in (delivery, result) if token is not None)
+        case SendEvent(token=token) | ConfirmWanted(token=token) | InterruptWanted(token=token):
+            return (token,)
+        case _:
+            return ()

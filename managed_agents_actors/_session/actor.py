@@ -117,7 +117,7 @@ class SessionActor:
             async with trio.open_nursery() as nursery:
                 self._nursery = self._home.nursery = nursery
                 if self._signal is not None:
-                    self._signal.call(self._heed)
+                    self._signal.call_when_set(self._heed)
                 if self._home.session_id is None:
                     nursery.start_soon(functools.partial(line.establish, blank=not self._options.resumed))
                 self._perform(machine.start())

@@ -7,8 +7,7 @@ listening, and nothing that was decided is lost. When no actor is to come any mo
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from contextvars import copy_context
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, final
 
@@ -19,28 +18,26 @@ from .._model import EventContext, SessionResult, SessionStatus
 from .._protocol.effects import Announce, Began, Deliver, Dropped, Effect, Reply, ReplyError, TurnBegan, TurnEnded
 from .._protocol.mail import (
     Command,
-    ConfirmWanted,
-    InterruptWanted,
     Mail,
     Origin,
-    Say,
-    SendEvent,
     StopWanted,
     TimerFired,
     TimerKey,
     Token,
+    tokens_of,
 )
-from .._protocol.session_machine import MachineSettings, Phase, SessionMachine
+from .._protocol.session_machine import Phase, SessionMachine
 from ..actors import Mailbox, PendingReply, Replies, Subscribers
 from ..actors._latch import Latch
 from ..telemetry import get_logger
 from ..telemetry._readings import SOURCES, Reading
 from ..telemetry._scope import standing
+from .connection import SessionConnection
 from .departure import depart
 from .feeds import Feeds, Watcher
 from .journal import Journal, MemoryJournal
 from .narrator import Narrator
-from .options import SessionOptions
+from .options import SessionOptions, machine_settings
 from .statistics import Tally
 
 # Pieces of mail that may wait. The actor empties its mailbox in one go, so this is how far it may fall behind within
@@ -81,13 +78,10 @@ class Home:
     """
 
     __slots__ = (
-        "_closed",
         "_connection",
-        "_has_left",
         "_host",
         "_observed",
         "_observing",
-        "_opened",
         "_overdue",
         "_result",
         "_settings",
@@ -123,7 +117,7 @@ class Home:
         self._result: PendingReply | None = None
         if one_shot:
             token, self._result = self.replies.open()
-        self._settings = _settings(options, token)
+        self._settings = machine_settings(options, token)
         self.machine = SessionMachine(self._settings, options.provider.classify)
 
     def _furnish(self) -> None:
@@ -144,10 +138,7 @@ class Home:
         self._host: trio.Nursery | None = None
         self._observing: trio.CancelScope | None = None
         self._observed: Latch | None = None
-        self._connection: Any = None
-        self._opened: AbstractAsyncContextManager[Any] | None = None
-        self._has_left = Latch()
-        self._closed: Latch | None = None
+        self._connection = SessionConnection(self.options.provider, self.options.provider_options)
 
     @property
     def session_id(self) -> str | None:
@@ -212,33 +203,7 @@ class Home:
         await trio.lowlevel.checkpoint()
         if self._host is None:
             raise ActorGone("the session has ended")
-        if self._connection is None:
-            if self.options.provider.CAPABILITIES.connections_have_tasks:
-                self._connection = await self._host.start(self._keep_connection)
-            else:
-                opened = self.options.provider.open_connection(self.options.provider_options)
-                self._connection = await opened.__aenter__()
-                self._opened = opened
-        return self._connection
-
-    async def _keep_connection(self, *, task_status: trio.TaskStatus[Any]) -> None:
-        closed = self._closed = Latch()
-        try:
-            with trio.CancelScope() as scope:
-                async with self.options.provider.open_connection(self.options.provider_options) as connection:
-                    task_status.started(connection)
-                    del task_status  # it holds on to the nursery in which the connection was opened
-                    await trio.lowlevel.checkpoint()  # whoever asked may have been cancelled, and waits for its end
-                    # A session that is cancelled is left through its connection, which is bounded. The shield is
-                    # around that, so that whatever fails within still ends it.
-                    scope.shield = True
-                    try:
-                        await self._has_left.wait()
-                    finally:
-                        scope.shield = False
-                        self._connection = None
-        finally:
-            closed.set()
+        return await self._connection.open(self._host)
 
     def renew(self) -> None:
         """Make ready for an actor that takes the place of one that has ended.
@@ -251,7 +216,7 @@ class Home:
         self.narrator.restarted()
         if self.inbox:
             # The mail that was being handled may be what the actor cannot bear; it is not handled again.
-            for token in _tokens(self.inbox.pop(0)) - handover.tokens():
+            for token in set(tokens_of(self.inbox.pop(0))) - handover.tokens():
                 self.replies.answer(token, error=self.failure)
         unread = (*self.inbox, *self.mailbox.take())
         self.inbox = [mail for mail in unread if isinstance(mail, Command)]
@@ -368,7 +333,7 @@ class Home:
                     await self._leave()
         finally:
             SOURCES.discard(self._reading)
-            self._host = self._connection = None
+            self._host = None
             self.narrator.closed(self.failure)
             self.exited.set()
 
@@ -383,14 +348,9 @@ class Home:
             await self.terminals.flush(NOTIFY_GRACE)
             if self.session_id is not None and self.machine.log.status not in ("terminated", "deleted"):
                 busy = self.machine.leaves_work
-                await depart(self.options, self.session_id, self._connection, busy=busy, log=self.log)
+                await depart(self.options, self.session_id, self._connection.value, busy=busy, log=self.log)
         finally:
-            self._has_left.set()
-            if self._opened is not None:
-                await self._opened.__aexit__(None, None, None)
-            if self._closed is not None:
-                with trio.CancelScope(shield=True):  # until the connection has been closed, as long as that takes
-                    await self._closed.wait()
+            await self._connection.close()
 
     def conclude(self) -> None:
         """No actor will come any more: leave nobody waiting. Awaits nothing."""
@@ -420,42 +380,9 @@ async def _fail(error: Exception) -> None:
     raise error
 
 
-def _tokens(mail: Mail) -> set[Token]:
-    """Who waits for an answer to a piece of mail."""
-    match mail:
-        case Say(delivery=delivery, result=result):
-            return {token for token in (delivery, result) if token is not None}
-        case SendEvent(token=token) | ConfirmWanted(token=token) | InterruptWanted(token=token):
-            return {token}
-        case _:
-            return set()
-
-
 def _known(options: SessionOptions, name: str | None) -> dict[str, Any]:
     """What is known of a session from the beginning; its tags begin with that."""
     describe = getattr(options.provider, "describe", None)
     about = {} if describe is None else describe(options.provider_options)
     named = {} if name is None else {"session": name}
     return {"provider": options.provider.NAME, **named, **about}
-
-
-def _settings(options: SessionOptions, token: Token | None) -> MachineSettings:
-    return MachineSettings(
-        resumed=options.resumed,
-        one_shot=token is not None,
-        owns=options.handler.owns,
-        has_policy=options.handler.confirms,
-        has_guard=options.turn_guard is not None,
-        interrupts_overtake=options.provider.CAPABILITIES.interrupts_overtake,
-        max_turns=options.max_turns,
-        terminal_tool=options.terminal_tool,
-        require_terminal_tool=options.require_terminal_tool,
-        max_reprompts=options.max_reprompts,
-        timeout=options.timeout,
-        kickoff=options.kickoff,
-        kickoff_token=token,
-        kickoff_sender=None if options.kickoff is None else copy_context(),
-        unresolved_after=options.unresolved_after,
-        max_attempts=options.reconnect.max_attempts,
-        healthy_after=options.reconnect.healthy_after,
-    )

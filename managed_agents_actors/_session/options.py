@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import math
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -13,7 +14,8 @@ import trio
 
 from .._errors import ConfigurationError
 from .._model import Content, Halt, Outcome, ReconnectPolicy, SessionResult, TurnResult
-from .._protocol.mail import Goal, Message
+from .._protocol.mail import Goal, Message, Token
+from .._protocol.session_machine import MachineSettings
 from ..providers.contract import Provider
 from .handlers import Handler, HandlerAdapter, ToolCallFunction
 from .journal import Journal
@@ -249,3 +251,31 @@ def _check_seconds(name: str, value: Any) -> None:
         or not (0 < value <= MAX_SECONDS or value == math.inf)
     ):
         raise ConfigurationError(f"{name}= must be a positive number of seconds, not {value!r}")
+
+
+def machine_settings(options: SessionOptions, token: Token | None) -> MachineSettings:
+    """Give what of the options the session machine decides by.
+
+    Args:
+        options: The session's.
+        token: Who waits for the one result, if the session is for one request.
+    """
+    return MachineSettings(
+        resumed=options.resumed,
+        one_shot=token is not None,
+        owns=options.handler.owns,
+        has_policy=options.handler.confirms,
+        has_guard=options.turn_guard is not None,
+        interrupts_overtake=options.provider.CAPABILITIES.interrupts_overtake,
+        max_turns=options.max_turns,
+        terminal_tool=options.terminal_tool,
+        require_terminal_tool=options.require_terminal_tool,
+        max_reprompts=options.max_reprompts,
+        timeout=options.timeout,
+        kickoff=options.kickoff,
+        kickoff_token=token,
+        kickoff_sender=None if options.kickoff is None else copy_context(),
+        unresolved_after=options.unresolved_after,
+        max_attempts=options.reconnect.max_attempts,
+        healthy_after=options.reconnect.healthy_after,
+    )

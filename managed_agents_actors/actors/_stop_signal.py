@@ -41,7 +41,7 @@ class StopSignal:
         """Wait until the child is to end."""
         await self._requested.wait()
 
-    def call(self, function: Callable[[StopSignal], None]) -> None:
+    def call_when_set(self, function: Callable[[StopSignal], None]) -> None:
         """Call a function, once, when the child is to end; at once if it is. For who would spend a task on waiting."""
         if self.is_set():
             function(self)

@@ -332,3 +332,22 @@ async def test_a_reader_that_was_cancelled_makes_room_for_another(autojump_clock
     assert scope.cancelled_caught
     mailbox.cast(1)
     assert await mailbox.receive_batch() == [1]
+
+
+async def test_a_report_is_no_step_where_there_is_room_and_waits_where_there_is_none(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    mailbox: Mailbox[int] = Mailbox(1)
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await mailbox.report(1)
+    assert mailbox.statistics() == _statistics(1, 1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(mailbox.report, 2)
+        await trio.testing.wait_all_tasks_blocked()
+        assert mailbox.statistics() == _statistics(1, 1, senders=1)
+        assert await mailbox.receive_batch() == [1]
+    assert mailbox.take() == [2]
+    mailbox.close()
+    with pytest.raises(ActorGone):
+        await mailbox.report(3)

@@ -298,6 +298,27 @@ async def test_the_signal_is_found_by_whatever_the_child_starts(autojump_clock: 
     assert repr(signal) == "<StopSignal set>"
 
 
+async def test_whoever_does_not_wait_for_the_signal_is_called_once_and_at_once_if_it_is_set(
+    autojump_clock: Any,
+) -> None:
+    called: list[tuple[str, bool]] = []
+
+    async def start(*, task_status: Any) -> None:
+        signal = stop_signal()
+        signal.call_when_set(lambda signal: called.append(("first", signal.restarting)))
+        task_status.started(signal)
+        await signal.wait()
+
+    async with open_supervisor() as supervisor:
+        signal: StopSignal = (await supervisor.start_child(ChildSpec(id="x", start=start))).value
+        assert called == []
+    assert called == [("first", False)]
+    signal.request(restarting=False)
+    assert called == [("first", False)]
+    signal.call_when_set(lambda signal: called.append(("late", signal.restarting)))
+    assert called == [("first", False), ("late", False)]
+
+
 async def test_outside_of_a_supervisor_nobody_is_told_to_end(autojump_clock: Any) -> None:
     signal = stop_signal()
     with trio.move_on_after(1_000) as patience:

@@ -432,3 +432,5 @@ async def test_a_session_over_tls(tmp_path: Path) -> None:
     transport = Transport(ssl_context=AUTHORITY.client())
     async with serving(api, **settings) as url, maa.ClaudeClient("key", url, transport=transport) as client:
         await play(api, client)
+    assert url.startswith("https:")
+    assert api.traffic.count("GET /s1/events/stream") == 2

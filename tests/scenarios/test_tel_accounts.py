@@ -241,16 +241,21 @@ async def test_tel_03_a_session_that_is_closed_and_begun_with_anew_tells_its_res
     assert [measured["restarts"] for measured, _ in named(told, "session.closed")] == [1, 1, 0]
 
 
+def adds_up(told: list[Told], supervisor: maa.Supervisor, result: maa.SessionResult) -> None:
+    """What was told of the only request, which took two turns, is what its result says."""
+    spent = result.usage.input_tokens
+    assert counted(supervisor) == (2, spent)
+    assert tokens(told, "session.terminal") == [spent] == [sum(tokens(told, "turn.stop"))]
+    assert turns(told) == [1, 2]
+
+
 async def test_tel_03_what_was_begun_on_before_our_message_is_told_by_nobody(
     told: list[Told], autojump_clock: MockClock
 ) -> None:
     async with maa.open_supervisor() as supervisor, open_behind_theirs(supervisor) as session:
         result = await session.ask("ours")
-        spent = result.usage.input_tokens
         assert (result.text, result.turns) == ("ours", 2)
-        assert counted(supervisor) == (2, spent)
-    assert tokens(told, "session.terminal") == [spent] == [sum(tokens(told, "turn.stop"))]
-    assert turns(told) == [1, 2]
+        adds_up(told, supervisor, result)
 
 
 async def test_tel_03_a_request_that_ends_behind_another_clients_tells_what_its_result_says(
@@ -260,11 +265,8 @@ async def test_tel_03_a_request_that_ends_behind_another_clients_tells_what_its_
         with pytest.raises(maa.SessionTimeout) as failed:
             await session.ask("ours")
         result = failed.value.result
-        spent = result.usage.input_tokens
-        assert (result.turns, spent > 0) == (2, True)
-        assert counted(supervisor) == (2, spent)
-    assert tokens(told, "session.terminal") == [spent] == [sum(tokens(told, "turn.stop"))]
-    assert turns(told) == [1, 2]
+        assert (result.turns, result.usage.input_tokens > 0) == (2, True)
+        adds_up(told, supervisor, result)
 
 
 @pytest.mark.parametrize("after", [0.5, 1.5, 2.5, 3.5, 4.5])
@@ -280,11 +282,8 @@ async def test_tel_03_a_crash_behind_another_clients_message_changes_nothing(
                 crash_session(session, RuntimeError("a defect"))
 
             result = await session.ask("ours")
-        spent = result.usage.input_tokens
         assert (result.text, result.turns) == ("ours", 2)
-        assert counted(supervisor) == (2, spent)
-    assert tokens(told, "session.terminal") == [spent] == [sum(tokens(told, "turn.stop"))]
-    assert turns(told) == [1, 2]
+        adds_up(told, supervisor, result)
 
 
 @pytest.mark.parametrize("after", [None, 0.5, 1.5])

@@ -39,6 +39,7 @@ from ..mail import (
     TimerKey,
     ToolFinished,
     Withdraw,
+    tokens_of,
 )
 from ..outbox import Outbox
 from .calls import Calls
@@ -238,13 +239,7 @@ class SessionMachine:
 
     def _refuse(self, mail: Mail) -> None:
         gone = ActorGone("the session has ended; open it again, with its session_id, to go on")
-        match mail:
-            case Say(delivery=delivery, result=result):
-                self._core.emit(*(ReplyError(token, gone) for token in (delivery, result) if token is not None))
-            case SendEvent(token=token) | ConfirmWanted(token=token) | InterruptWanted(token=token):
-                self._core.emit(ReplyError(token, gone))
-            case _:
-                pass
+        self._core.emit(*(ReplyError(token, gone) for token in tokens_of(mail)))
 
     # --- the stream -----------------------------------------------------------------------------------------------
 
