@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -233,6 +234,18 @@ async def test_an_observer_that_fails_or_is_slow_loses_nothing_and_holds_up_noth
         log = place.look(session).events
     assert handler.ids() == [event["id"] for event in log] == [event["id"] for event in result.events]
     assert handler.most_at_once == 1
+
+
+async def test_an_observer_that_never_comes_back_holds_up_the_end_for_half_a_minute(
+    simulate: Any, autojump_clock: MockClock
+) -> None:
+    handler = Watching(takes=math.inf)
+    async with simulate(SCRIPT) as place:
+        with trio.fail_after(1_000):
+            result = await maa.run_session(claude_managed_agents, handler=handler, **place.options)
+    assert result.terminal == "end_turn"
+    assert handler.seen == []
+    assert trio.current_time() == 30
 
 
 async def test_a_sync_observer_is_called_in_order_too(simulate: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -232,21 +233,60 @@ async def test_it_must_be_a_way_to_leave(simulate: Any, autojump_clock: MockCloc
 # --- a connection that fails ------------------------------------------------------------------------------------------
 
 
-class Failing:
-    """A provider whose connections have something of their own going on, which fails after a second."""
+class Working:
+    """A provider whose connections have something of their own going on.
+
+    Attributes:
+        opened: How many connections were opened.
+    """
+
+    CAPABILITIES = replace(claude_managed_agents.CAPABILITIES, connections_have_tasks=True)
+
+    def __init__(self) -> None:
+        self.opened = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(claude_managed_agents, name)
 
     @asynccontextmanager
     async def open_connection(self, options: Any) -> AsyncIterator[Any]:
+        self.opened += 1
         async with claude_managed_agents.open_connection(options) as connection, trio.open_nursery() as nursery:
-            nursery.start_soon(self._fail)
+            nursery.start_soon(self._work)
             yield connection
+            nursery.cancel_scope.cancel()
 
-    async def _fail(self) -> None:
+    async def _work(self) -> None:
+        await trio.sleep_forever()
+
+
+class Failing(Working):
+    """The same, and it fails after a second."""
+
+    async def _work(self) -> None:
         await trio.sleep(1)
         raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("way", ["run", "open", "supervised"])
+async def test_a_session_that_is_cancelled_is_left_through_the_connection_that_it_has(
+    way: str, simulate: Any, autojump_clock: MockClock
+) -> None:
+    provider: Any = Working()
+    async with simulate([wait(100), say("late")]) as place:
+        options = {"handler": _tool, "prompt": "Hi", "on_exit": "delete", **place.options}
+        with trio.move_on_after(1):
+            if way == "run":
+                await maa.run_session(provider, **options)
+            elif way == "open":
+                async with maa.open_session(provider, **options):
+                    await trio.sleep_forever()
+            else:
+                async with maa.open_supervisor() as supervisor:
+                    await supervisor.start_session(provider, **options)
+                    await trio.sleep_forever()
+        assert "DELETE" in [request.method for request in place.simulator.requests]
+    assert provider.opened == 1
 
 
 async def test_what_fails_within_a_connection_ends_its_run_at_once(simulate: Any, autojump_clock: MockClock) -> None:
